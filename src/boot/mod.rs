@@ -1,0 +1,1 @@
+//! The boot: what is read, what is decided, and the initramfs that does it.

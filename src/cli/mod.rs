@@ -1,0 +1,1 @@
+//! Commands: clap only, no effects.

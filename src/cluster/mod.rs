@@ -1,0 +1,1 @@
+//! The only async code: a client of the API server.

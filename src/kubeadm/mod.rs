@@ -1,0 +1,1 @@
+//! kubeadm's configuration API.

@@ -1,0 +1,1 @@
+//! Static Pods and addons as pure functions: configuration in, object out.

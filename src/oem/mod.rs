@@ -1,0 +1,1 @@
+//! Our own documents: cloud-config files from /system/oem and /oem.
