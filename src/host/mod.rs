@@ -3,11 +3,18 @@
 //! Nothing outside this folder touches the system (`clippy.toml` holds the rest of the crate to it), so a reader finds
 //! every effect here and a test can count them, and stop at any one of them (see [`Effects`]).
 
+pub mod block;
 pub mod clock;
 pub mod console;
+pub mod copy;
 pub mod effects;
 pub mod exec;
+pub mod ext4;
+pub mod modules;
+pub mod mount;
+pub mod power;
 pub mod root;
+pub mod uevent;
 
 use std::path::Path;
 

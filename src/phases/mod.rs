@@ -1,1 +1,3 @@
 //! The tables of phases, and their bodies.
+
+pub mod state_reset;
