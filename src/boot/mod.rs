@@ -1,1 +1,3 @@
 //! The boot: what is read, what is decided, and the initramfs that does it.
+
+pub mod cmdline;
