@@ -1,1 +1,4 @@
 //! The boot: what is read, what is decided, and the initramfs that does it.
+
+pub mod cmdline;
+pub mod grubenv;

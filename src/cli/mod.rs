@@ -1,1 +1,3 @@
 //! Commands: clap only, no effects.
+
+pub mod grubenv;
