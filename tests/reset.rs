@@ -28,7 +28,8 @@ impl Drop for Node {
 }
 
 fn tool(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program} is needed: {e}"));
+    let out =
+        Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program} is needed: {e}"));
     assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
@@ -66,7 +67,10 @@ impl Node {
         }
         let old = fs::read(dir.join("state/cOS/active.img")).unwrap();
         fs::File::create(dir.join("persistent")).unwrap().set_len(8 << 20).unwrap();
-        tool("/usr/sbin/mkfs.ext4", &["-q", "-F", "-L", "COS_PERSISTENT", dir.join("persistent").to_str().unwrap()]);
+        tool(
+            "/usr/sbin/mkfs.ext4",
+            &["-q", "-F", "-L", "COS_PERSISTENT", dir.join("persistent").to_str().unwrap()],
+        );
         let uuid = uuid(&dir.join("persistent"));
         Node { dir, old, uuid }
     }
@@ -82,7 +86,8 @@ impl Node {
         let armed = state_reset::take_order(&host, &oem, &recovery, intent::pending(&oem)?)?;
         let events = Events::new(host.clock.clone());
         let (state, image) = (self.root("state", effects), self.root("image", effects));
-        let ctx = ResetCtx { host, oem, recovery, state, image, persistent: self.dir.join("persistent"), armed };
+        let ctx =
+            ResetCtx { host, oem, recovery, state, image, persistent: self.dir.join("persistent"), armed };
         state_reset::carry_out(ctx, &events)
     }
 
@@ -92,7 +97,8 @@ impl Node {
 
     fn label(&self, file: &str) -> String {
         let text = tool("/usr/sbin/dumpe2fs", &["-h", self.dir.join(file).to_str().unwrap()]);
-        let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("").trim().to_owned();
+        let field =
+            |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("").trim().to_owned();
         field("Filesystem volume name:")
     }
 
@@ -125,7 +131,10 @@ impl Node {
         if receipt.is_some_and(|r| r.outcome == "done") {
             self.all_done(case);
         } else if touched {
-            assert!(matches!(self.pending(), Pending::Order(_)), "{case}: something was erased and no order is pending");
+            assert!(
+                matches!(self.pending(), Pending::Order(_)),
+                "{case}: something was erased and no order is pending"
+            );
         }
     }
 

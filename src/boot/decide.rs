@@ -82,7 +82,9 @@ pub fn decide(facts: &Facts) -> (Action, String) {
             let (id, done) = (&order.id, order.attempts);
             return (Action::Recover, format!("order {id} did not finish in {done} attempts"));
         }
-        Pending::Unreadable(why) => return (Action::Recover, format!("a pending order is not understood: {why}")),
+        Pending::Unreadable(why) => {
+            return (Action::Recover, format!("a pending order is not understood: {why}"));
+        }
         Pending::Nothing => {}
     }
     match facts.mode {

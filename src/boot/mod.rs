@@ -1,4 +1,5 @@
 //! The boot: what is read, what is decided, and the initramfs that does it.
 
 pub mod cmdline;
+pub mod decide;
 pub mod grubenv;

@@ -39,9 +39,8 @@ pub fn scan(root: &Root) -> Result<Vec<Device>> {
             continue;
         }
         let uevent = root.read_text_opt(&format!("/sys/class/block/{name}/uevent")).unwrap_or_default();
-        let part_name = uevent.and_then(|text| {
-            text.lines().find_map(|l| l.strip_prefix("PARTNAME=")).map(str::to_owned)
-        });
+        let part_name =
+            uevent.and_then(|text| text.lines().find_map(|l| l.strip_prefix("PARTNAME=")).map(str::to_owned));
         // A device that cannot be read (no medium) has no label.
         let label = root.open_file(&format!("/dev/{name}")).ok().and_then(|file| label_of(&file));
         devices.push(Device { name, label, part_name });
@@ -64,7 +63,10 @@ pub fn find<'d>(devices: &'d [Device], label: &str, part_name: &str) -> Result<O
         [one] => Ok(Some(one)),
         many => {
             let names: Vec<&str> = many.iter().map(|d| d.name.as_str()).collect();
-            bail!("label {label} is on more than one device ({}): relabel or unplug all but one", names.join(", "))
+            bail!(
+                "label {label} is on more than one device ({}): relabel or unplug all but one",
+                names.join(", ")
+            )
         }
     }
 }
@@ -98,7 +100,11 @@ fn label_in(head: &[u8; 2048]) -> Option<String> {
 /// # Errors
 /// It is absent or write-protected.
 pub fn open_rw(path: &Path) -> Result<File> {
-    OpenOptions::new().read(true).write(true).open(path).with_context(|| format!("opening {}", path.display()))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("opening {}", path.display()))
 }
 
 #[cfg(test)]

@@ -37,7 +37,9 @@ pub fn copy(effects: &Effects, mut from: impl Read, root: &Root, to: &str) -> Re
             return Ok(target);
         }
         effects.next()?;
-        target.write_all(&buffer[..n]).with_context(|| format!("writing {}", root.host_path(to).display()))?;
+        target
+            .write_all(&buffer[..n])
+            .with_context(|| format!("writing {}", root.host_path(to).display()))?;
     }
 }
 

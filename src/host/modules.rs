@@ -160,7 +160,11 @@ mod tests {
             ("virtio:d00000002v*", "virtio:d00000002v00001AF4", true),
             ("virtio:d00000002v*", "virtio:d00000003v00001AF4", false),
             ("pci:v*d*sv*sd*bc01sc08i02*", "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02", true),
-            ("cpu:type:x86,ven*fam*mod*:feature:*00A[0-9]*", "cpu:type:x86,ven0fam6mod6:feature:,00A7,", true),
+            (
+                "cpu:type:x86,ven*fam*mod*:feature:*00A[0-9]*",
+                "cpu:type:x86,ven0fam6mod6:feature:,00A7,",
+                true,
+            ),
             ("a?c", "abc", true),
             ("a?c", "ac", false),
             ("a[b", "ab", false),
@@ -173,9 +177,13 @@ mod tests {
 
     #[test]
     fn loads_what_is_needed_first() {
-        let dep = "kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko\nkernel/lib/crc-itu.ko:\n";
+        let dep =
+            "kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko kernel/lib/crc16.ko\nkernel/lib/crc-itu.ko:\n";
         let files = parse_dep(dep);
-        assert_eq!(files["ext4"], ["kernel/lib/crc16.ko", "kernel/fs/jbd2/jbd2.ko", "kernel/fs/ext4/ext4.ko"]);
+        assert_eq!(
+            files["ext4"],
+            ["kernel/lib/crc16.ko", "kernel/fs/jbd2/jbd2.ko", "kernel/fs/ext4/ext4.ko"]
+        );
         assert_eq!(files["crc_itu"], ["kernel/lib/crc-itu.ko"]);
     }
 }

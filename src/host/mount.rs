@@ -15,7 +15,14 @@ use super::Host;
 ///
 /// # Errors
 /// The kernel refuses; the message says what and where.
-pub fn mount(host: &Host, source: &Path, target: &Path, fstype: &str, flags: MountFlags, data: &str) -> Result<()> {
+pub fn mount(
+    host: &Host,
+    source: &Path,
+    target: &Path,
+    fstype: &str,
+    flags: MountFlags,
+    data: &str,
+) -> Result<()> {
     host.effects.next()?;
     Mount::builder()
         .fstype(fstype)
@@ -129,7 +136,8 @@ pub fn loop_device(host: &Host, image: &Path) -> Result<(PathBuf, File)> {
     host.effects.next()?;
     // SAFETY: this ioctl takes no argument and returns a number.
     #[allow(unsafe_code)]
-    let number = unsafe { ioctl::loop_ctl_get_free(control.as_raw_fd()) }.context("asking for a free loop device")?;
+    let number =
+        unsafe { ioctl::loop_ctl_get_free(control.as_raw_fd()) }.context("asking for a free loop device")?;
     let path = PathBuf::from(format!("/dev/loop{number}"));
     let device = open(&path)?;
     let config = LoopConfig {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket,
+    sockopt,
 };
 
 use super::clock::Deadline;
@@ -99,7 +100,8 @@ mod tests {
 
     #[test]
     fn reads_the_fields_that_matter() {
-        let message = b"add@/devices/pci0/virtio1/block/vda\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=vda\0SEQNUM=7\0";
+        let message =
+            b"add@/devices/pci0/virtio1/block/vda\0ACTION=add\0SUBSYSTEM=block\0DEVNAME=vda\0SEQNUM=7\0";
         let event = parse(message);
         assert_eq!((event.action.as_str(), event.subsystem.as_str()), ("add", "block"));
         assert_eq!((event.devname.as_deref(), event.modalias), (Some("vda"), None));

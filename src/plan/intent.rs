@@ -78,7 +78,9 @@ fn parse(bytes: &[u8]) -> Result<Intent> {
     let v = value.get("v").and_then(serde_json::Value::as_u64);
     if v != Some(u64::from(VERSION)) {
         let found = v.map_or("none".to_owned(), |v| v.to_string());
-        bail!("the order has version {found}, this program knows {VERSION}: boot the image that wrote it, or remove the file");
+        bail!(
+            "the order has version {found}, this program knows {VERSION}: boot the image that wrote it, or remove the file"
+        );
     }
     serde_json::from_value(value).context("reading the fields")
 }

@@ -94,8 +94,9 @@ pub fn write(oem: &Root, receipt: &Receipt) -> Result<()> {
 /// It cannot be read, or a newer version of this program wrote it.
 pub fn last(oem: &Root) -> Result<Option<Receipt>> {
     let Some(bytes) = oem.read_opt(FILE)? else { return Ok(None) };
-    let receipt: Receipt = serde_json::from_slice(&bytes)
-        .with_context(|| format!("parsing {}: remove the file to go on without it", oem.host_path(FILE).display()))?;
+    let receipt: Receipt = serde_json::from_slice(&bytes).with_context(|| {
+        format!("parsing {}: remove the file to go on without it", oem.host_path(FILE).display())
+    })?;
     if receipt.v > VERSION {
         bail!("the receipt has version {}, and this program knows up to {VERSION}", receipt.v);
     }

@@ -38,7 +38,8 @@ pub(super) fn still_needed(ctx: &ResetCtx) -> bool {
 
 pub(super) fn verify(ctx: &mut ResetCtx) -> Result<Change> {
     let wanted = &ctx.armed.intent().image_sha256;
-    let found = copy::sha256(ctx.recovery.open_file(RECOVERY_IMAGE)?).context("reading the recovery image")?;
+    let found =
+        copy::sha256(ctx.recovery.open_file(RECOVERY_IMAGE)?).context("reading the recovery image")?;
     if &found != wanted {
         bail!(
             "the recovery image is damaged: its SHA-256 is {found}, recorded is {wanted}; \
@@ -87,7 +88,9 @@ fn is_copy(ctx: &ResetCtx, image: &Image) -> Result<bool> {
         return Ok(false);
     }
     let (source, target) = (ctx.recovery.open_file(RECOVERY_IMAGE)?, ctx.state.open_file(image.path)?);
-    if source.metadata()?.len() != target.metadata()?.len() || ext4::label(&target).ok().as_deref() != Some(image.label) {
+    if source.metadata()?.len() != target.metadata()?.len()
+        || ext4::label(&target).ok().as_deref() != Some(image.label)
+    {
         return Ok(false);
     }
     same(source, target).with_context(|| format!("comparing {} with the recovery image", image.path))

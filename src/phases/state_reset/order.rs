@@ -66,7 +66,8 @@ fn recorded_digest(recovery: &Root) -> Result<String> {
     if !recovery.exists(RECOVERY_IMAGE) {
         bail!("COS_RECOVERY has no {RECOVERY_IMAGE} to restore from");
     }
-    let text = recovery.read_text(RECOVERY_DIGEST).context("reading the recorded digest of the recovery image")?;
+    let text =
+        recovery.read_text(RECOVERY_DIGEST).context("reading the recorded digest of the recovery image")?;
     let word = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if word.len() != 64 || !word.bytes().all(|b| b.is_ascii_hexdigit()) {
         bail!("{RECOVERY_DIGEST} holds no SHA-256: make it with `sha256sum recovery.img`");
@@ -114,7 +115,8 @@ pub fn carry_out(mut ctx: ResetCtx, events: &Events) -> Result<Outcome> {
             if begun {
                 Outcome::Resumable(why)
             } else {
-                let mut receipt = Receipt::new(ctx.armed.intent().clone(), "refused", ctx.host.clock.unix_seconds());
+                let mut receipt =
+                    Receipt::new(ctx.armed.intent().clone(), "refused", ctx.host.clock.unix_seconds());
                 receipt.why = Some(why.clone());
                 finish(ctx, &receipt)?;
                 Outcome::Refused(why)

@@ -22,7 +22,10 @@ pub(super) fn erase(ctx: &mut ResetCtx) -> Result<Change> {
     }
     mkfs(ctx, &ctx.armed)?;
     if uuid(&ctx.persistent)?.as_deref() != Some(id.as_str()) {
-        bail!("{} does not carry the new file system after mkfs: the disk may be failing", ctx.persistent.display());
+        bail!(
+            "{} does not carry the new file system after mkfs: the disk may be failing",
+            ctx.persistent.display()
+        );
     }
     Ok(Change::Removed)
 }
