@@ -31,11 +31,6 @@ const MENU_SOURCE: &str = "/etc/cos/grub.cfg";
 const LABEL_AT: std::ops::Range<usize> = 1024 + 120..1024 + 136;
 const CHECKSUM_AT: std::ops::Range<usize> = 1024 + 1020..1024 + 1024;
 
-/// The recovery image is needed until both copies are in place.
-pub(super) fn still_needed(ctx: &ResetCtx) -> bool {
-    !(is_copy(ctx, &PASSIVE).unwrap_or(false) && is_copy(ctx, &ACTIVE).unwrap_or(false))
-}
-
 pub(super) fn verify(ctx: &mut ResetCtx) -> Result<Change> {
     let wanted = &ctx.armed.intent().image_sha256;
     let found =

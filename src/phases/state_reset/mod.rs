@@ -31,6 +31,8 @@ pub struct ResetCtx {
     pub persistent: PathBuf,
     /// The proof that the order lies durable on COS_OEM.
     pub armed: Armed,
+    /// Whether the journal says that both images are in place, so that the source is needed no more.
+    pub images_laid: bool,
 }
 
 /// Path of the recovery image on COS_RECOVERY (Kairos' layout).
@@ -44,7 +46,7 @@ pub const RESET: &[Phase<ResetCtx>] = &[
         name: "verify-image",
         about: "compare the recovery image with its recorded digest",
         hazard: Hazard::Reads,
-        when: images::still_needed,
+        when: |ctx| !ctx.images_laid,
         on_error: OnError::Stop,
         run: images::verify,
     },

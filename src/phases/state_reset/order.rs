@@ -93,6 +93,7 @@ pub fn carry_out(mut ctx: ResetCtx, events: &Events) -> Result<Outcome> {
     let (watch, id) = (ctx.host.clock.start(), ctx.armed.intent().id.clone());
     let before = kept(&ctx.oem)?;
     let mut journal = Journal::open(&ctx.oem, JOURNAL, "reset", &id)?;
+    ctx.images_laid = ["image/passive", "image/active"].iter().all(|phase| journal.done(phase));
     let clock = ctx.host.clock.clone();
     let ran = run("reset", RESET, &mut ctx, &Skip::default(), Some(&mut journal), events, &clock);
     let outcome = match ran {
