@@ -86,8 +86,8 @@ impl Node {
         let armed = state_reset::take_order(&host, &oem, &recovery, intent::pending(&oem)?)?;
         let events = Events::new(host.clock.clone());
         let (state, image) = (self.root("state", effects), self.root("image", effects));
-        let ctx =
-            ResetCtx { host, oem, recovery, state, image, persistent: self.dir.join("persistent"), armed };
+        let persistent = self.dir.join("persistent");
+        let ctx = ResetCtx { host, oem, recovery, state, image, persistent, armed, images_laid: false };
         state_reset::carry_out(ctx, &events)
     }
 
