@@ -1,1 +1,3 @@
 //! Our own documents: cloud-config files from /system/oem and /oem.
+
+pub mod yaml;
