@@ -53,6 +53,8 @@ pub struct Stat {
     pub gid: u32,
     /// Is a folder.
     pub is_dir: bool,
+    /// Is a regular file: reading a pipe or a device could wait for ever.
+    pub is_file: bool,
 }
 
 impl Root {
@@ -145,7 +147,14 @@ impl Root {
     pub fn stat(&self, path: &str) -> Result<Stat> {
         let fd = self.open_at(path, OFlag::O_PATH).with_context(|| self.what("looking at", path))?;
         let m = File::from(fd).metadata().with_context(|| self.what("looking at", path))?;
-        Ok(Stat { len: m.len(), mode: m.mode() & 0o7777, uid: m.uid(), gid: m.gid(), is_dir: m.is_dir() })
+        Ok(Stat {
+            len: m.len(),
+            mode: m.mode() & 0o7777,
+            uid: m.uid(),
+            gid: m.gid(),
+            is_dir: m.is_dir(),
+            is_file: m.is_file(),
+        })
     }
 
     /// Names in a folder, sorted; empty if there is no such folder.

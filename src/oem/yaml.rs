@@ -4,6 +4,7 @@
 //! No error quotes a value: it may be a token or a password. Limits hold against files that are made to exhaust memory.
 
 use std::fmt;
+use std::rc::Rc;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -68,6 +69,8 @@ pub fn to_string<T: Serialize>(value: &T) -> Result<String> {
 /// A value with the place that it was written at. Its `Debug` form shows the shape only, as values may be secrets.
 #[derive(Clone, PartialEq)]
 pub struct Node {
+    /// The file, as the caller named it.
+    pub file: Rc<str>,
     /// Line, from 1.
     pub line: u64,
     /// Column, from 1.
@@ -98,7 +101,7 @@ pub struct Scalar {
     pub json: Json,
 }
 
-/// One key of a map.
+/// One key of a map. It is in the file of its node.
 #[derive(Clone, PartialEq)]
 pub struct Entry {
     /// The key.
@@ -118,7 +121,7 @@ pub struct Entry {
 pub fn tree(text: &str, file: &str) -> Result<Node, Problem> {
     let text = bounded(text, file)?;
     let node: RawNode = serde_yaml::from_str_with_options(text, options()).map_err(|e| problem(&e, file))?;
-    Ok(node.resolve(text))
+    Ok(node.resolve(text, &Rc::from(file)))
 }
 
 impl Node {
@@ -215,6 +218,9 @@ fn reason(error: &Error) -> String {
         Error::DuplicateMappingKey { key: Some(key), .. } => format!("key {key} is given twice"),
         Error::MultipleDocuments { .. } => "a second document (---) in a file of one".into(),
         Error::AliasError { error, .. } => reason(error),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+            "too deeply nested or too large once its aliases are expanded".into()
+        }
         // The crate appends the place; ours is at the front.
         other => {
             let text = other.render();
@@ -241,7 +247,7 @@ enum RawValue {
 }
 
 impl RawNode {
-    fn resolve(self, text: &str) -> Node {
+    fn resolve(self, text: &str, file: &Rc<str>) -> Node {
         let place = self.0.referenced;
         let value = match self.0.value {
             RawValue::Null => Value::Null,
@@ -255,7 +261,7 @@ impl RawNode {
                 let written = written.map_or_else(|| json.to_string(), |w| w.trim().to_owned());
                 Value::Scalar(Scalar { text: written, json })
             }
-            RawValue::List(nodes) => Value::List(nodes.into_iter().map(|n| n.resolve(text)).collect()),
+            RawValue::List(nodes) => Value::List(nodes.into_iter().map(|n| n.resolve(text, file)).collect()),
             RawValue::Map(entries) => Value::Map(
                 entries
                     .into_iter()
@@ -263,12 +269,12 @@ impl RawNode {
                         line: key.referenced.line(),
                         col: key.referenced.column(),
                         key: key.value,
-                        node: node.resolve(text),
+                        node: node.resolve(text, file),
                     })
                     .collect(),
             ),
         };
-        Node { line: place.line(), col: place.column(), value }
+        Node { file: file.clone(), line: place.line(), col: place.column(), value }
     }
 }
 
@@ -386,7 +392,7 @@ mod tests {
             ("name: \"hunter2\n", "f:"),
             ("name: hunter2\n  x: y\n", "f:2:"),
             ("name: a\n\tmode: hunter2\n", "f:1:7: while scanning a plain scalar, found a tab"),
-            ("name: a\n---\nname: b\n", "f:2:1: a second document (---) in a file of one"),
+            ("name: a\n---\nname: b\n", "f:3:1: a second document (---) in a file of one"),
             ("name: *nowhere\n", "f:1:7: "),
             ("hunter2\n", "f:1:1: "),
         ] {
