@@ -35,3 +35,17 @@ pub mod oem;
 pub mod phases;
 pub mod pki;
 pub mod plan;
+
+use std::process::ExitCode;
+
+/// Runs as what the name in `args[0]` says: `/init` in the initramfs, `kubeadm`, `grub2-editenv`, or `rekindle`.
+#[must_use]
+pub fn run(args: &[String], first_process: bool) -> ExitCode {
+    let called = args.first().map_or("rekindle", |a| a.rsplit('/').next().unwrap_or(a));
+    match called {
+        "init" if first_process => boot::initramfs::main(),
+        "kubeadm" => cli::kubeadm::main(args),
+        "grub2-editenv" | "grub-editenv" => cli::grubenv::main(args),
+        _ => cli::main(args),
+    }
+}

@@ -3,6 +3,13 @@
 //! The fixture is a node in small: COS_OEM, COS_RECOVERY and COS_STATE as folders, COS_PERSISTENT as a file with an
 //! ext4 file system. What must hold after any cut is checked from outside, with sha256sum, dumpe2fs and plain reads.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test looks at files itself, fails by panic and prints its seed"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

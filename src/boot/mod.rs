@@ -3,3 +3,6 @@
 pub mod cmdline;
 pub mod decide;
 pub mod grubenv;
+pub mod initramfs;
+pub mod running;
+pub mod status;

@@ -4,10 +4,13 @@
 //! new one; a block of another length than 1024 bytes is written back with 1024; keys that GRUB could not read back are
 //! refused.
 
+use std::process::ExitCode;
+
 use clap::{ArgAction, CommandFactory, Parser};
 
 use crate::boot::grubenv::{self, Damage, GrubEnv};
-use crate::host::Root;
+use crate::host::console::Port;
+use crate::host::{Host, Root};
 
 /// The file that `-` stands for, and that is taken when only a command is given.
 const DEFAULT: &str = "/boot/grub/grubenv";
@@ -53,6 +56,21 @@ pub struct Ending {
     pub stderr: String,
     /// Exit code.
     pub code: u8,
+}
+
+/// Runs the command on the live system and prints what it says.
+#[must_use]
+pub fn main(argv: &[String]) -> ExitCode {
+    let host = match Host::live() {
+        Ok(host) => host,
+        Err(e) => return super::say(Port::stderr(), &format!("error: {e:#}"), 1),
+    };
+    let here = std::env::current_dir().unwrap_or_default();
+    let ending = run(argv, &host.root, |file| here.join(file).to_string_lossy().into_owned());
+    let printed = Port::stdout()
+        .write_bytes(&ending.stdout)
+        .and_then(|()| Port::stderr().write_bytes(ending.stderr.as_bytes()));
+    ExitCode::from(if printed.is_err() { ending.code.max(1) } else { ending.code })
 }
 
 /// Runs the command. `argv` begins with the name it was called by; file names are paths in `root`, which the caller has

@@ -59,18 +59,18 @@ impl Port {
     /// # Errors
     /// The outlet is gone.
     pub fn write_line(&mut self, line: &str) -> std::io::Result<()> {
-        self.write_raw(&format!("{line}\n"))
+        self.write_bytes(format!("{line}\n").as_bytes())
     }
 
-    /// Writes text as it is.
+    /// Writes bytes as they are.
     ///
     /// # Errors
     /// The outlet is gone.
-    pub fn write_raw(&mut self, text: &str) -> std::io::Result<()> {
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match &mut self.out {
-            Out::File(file) => file.write_all(text.as_bytes()),
-            Out::Stdout => std::io::stdout().lock().write_all(text.as_bytes()),
-            Out::Stderr => std::io::stderr().lock().write_all(text.as_bytes()),
+            Out::File(file) => file.write_all(bytes),
+            Out::Stdout => std::io::stdout().lock().write_all(bytes),
+            Out::Stderr => std::io::stderr().lock().write_all(bytes),
         }
     }
 }
