@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,11 +30,12 @@ func digestTree(dir string) (digest.Digest, int64, error) {
 	hash := sha256.New()
 	count := &counter{}
 	archive := tar.NewWriter(io.MultiWriter(hash, count))
+	seen := map[uint64]string{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
 		}
-		return addEntry(archive, dir, path, entry)
+		return addEntry(archive, seen, dir, path, entry)
 	})
 	if err != nil {
 		return "", 0, err
@@ -44,7 +46,8 @@ func digestTree(dir string) (digest.Digest, int64, error) {
 	return digest.NewDigest(digest.SHA256, hash), count.bytes, nil
 }
 
-func addEntry(archive *tar.Writer, dir, path string, entry fs.DirEntry) error {
+// addEntry writes one file; of names that are one file, `seen` knows the first, and the others are links to it.
+func addEntry(archive *tar.Writer, seen map[uint64]string, dir, path string, entry fs.DirEntry) error {
 	info, err := entry.Info()
 	if err != nil {
 		return err
@@ -62,8 +65,16 @@ func addEntry(archive *tar.Writer, dir, path string, entry fs.DirEntry) error {
 	if header.Name, err = filepath.Rel(dir, path); err != nil {
 		return err
 	}
+	if info.Mode().IsRegular() {
+		inode := info.Sys().(*syscall.Stat_t).Ino
+		if first, again := seen[inode]; again {
+			header.Typeflag, header.Linkname, header.Size = tar.TypeLink, first, 0
+		} else {
+			seen[inode] = header.Name
+		}
+	}
 	header.Uid, header.Gid, header.Uname, header.Gname, header.ModTime = 0, 0, "", "", time.Unix(0, 0)
-	if err := archive.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
+	if err := archive.WriteHeader(header); err != nil || header.Typeflag != tar.TypeReg {
 		return err
 	}
 	file, err := os.Open(path)
