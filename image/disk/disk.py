@@ -5,7 +5,7 @@
 
 The tools that write file systems and boot loaders are those of the Debian tree that the image itself is made from, whatever the machine has.
 """
-import argparse, hashlib, os, shutil, struct, subprocess, sys, tempfile, time, uuid
+import argparse, hashlib, io, os, shutil, struct, subprocess, sys, tarfile, tempfile, time, uuid
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -13,7 +13,7 @@ EPOCH = os.environ["SOURCE_DATE_EPOCH"]
 MIB = 1 << 20
 TYPES = {"bios": "21686148-6449-6E6F-744E-656564454649", "efi": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"}
 LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-COMMON = "part_gpt ext2 normal search search_label loopback linux configfile loadenv echo test true serial terminal minicmd ls cat help reboot halt sleep".split()
+COMMON = "memdisk tar part_gpt ext2 normal search search_label loopback linux configfile loadenv echo test true serial terminal minicmd ls cat help reboot halt sleep".split()
 
 
 def guid(label):
@@ -136,8 +136,14 @@ def grub_environment(options):
 
 
 def grub_image(tools, args, work, target, extra):
-    out = work / f"{target}.core"
-    tools.run("bin/grub-mkimage", "-O", target, "-d", f"{args.debian}/usr/lib/grub/{target}", "-c", args.grub / "early.cfg", "-p", "/grub2", "-o", out, *COMMON, *extra)
+    """GRUB's core with all it needs built in, and the first configuration on a disk in memory: a configuration given with -c could hold no conditions."""
+    out, memory = work / f"{target}.core", work / "memory.tar"
+    with tarfile.open(memory, "w") as tar:
+        info = tarfile.TarInfo("grub.cfg")
+        text = (args.grub / "early.cfg").read_bytes()
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    tools.run("bin/grub-mkimage", "-O", target, "-d", f"{args.debian}/usr/lib/grub/{target}", "-m", memory, "-p", "(memdisk)/", "-o", out, *COMMON, *extra)
     return out
 
 
