@@ -22,6 +22,7 @@ trim() {
   find "$root/usr/lib" -maxdepth 3 \( -name 'perl*' -o -path '*/udev/hwdb*' \) -prune -exec rm -rf {} +
   rm -rf "$root"/usr/lib/{grub,initramfs-tools,klibc*,locale,systemd/catalog} "$root"/usr/lib/x86_64-linux-gnu/gconv
   rm -f "$root"/usr/bin/containerd-shim "$root"/usr/bin/containerd-shim-runc-v1 "$root"/usr/bin/containerd-stress
+  rm -f "$root"/usr/lib/systemd/system-generators/systemd-{cryptsetup,gpt-auto,hibernate-resume,import,integritysetup,rc-local,ssh,sysv,tpm2,veritysetup}-generator
   rm -f "$root"/boot/initrd* "$root"/{initrd.img,vmlinuz}* "$root"/etc/ssh/ssh_host_* "$root"/etc/hostname "$root"/etc/.pwd.lock "$root"/etc/*-
   find "$root/usr/lib/cni" -type f | while read -r plugin; do
     [[ " $cni_plugins " == *" $(basename "$plugin") "* ]] || rm "$plugin"
