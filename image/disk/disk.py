@@ -75,6 +75,8 @@ def make_tree(work, args):
         link = tree / "opt/cni/bin" / plugin.name
         link.unlink(missing_ok=True)
         link.symlink_to(f"/usr/lib/cni/{plugin.name}")
+    # The menu is part of the image, as in Kairos: a state reset puts the image's own on the state partition.
+    shutil.copy(args.grub / "grub.cfg", tree / "etc/cos/grub.cfg")
     binary = tree / "usr/bin/rekindle"
     shutil.copy(args.binary, binary)
     binary.chmod(0o755)
