@@ -119,7 +119,11 @@ fn wanted(found: &Oem) -> Wanted {
     }
 }
 
-fn tell(host: &Host, events: &Events, action: Action, why: &str) -> Result<()> {
+/// Tells what this boot is going to do, and leaves it for `status`.
+///
+/// # Errors
+/// The record cannot be written.
+pub fn tell(host: &Host, events: &Events, action: Action, why: &str) -> Result<()> {
     let decided = Decided { action: format!("{action:?}"), why: why.to_owned() };
     host.root.create_dir_all("/run/rekindle", 0o755)?;
     host.root.write_atomic(DECIDED, &serde_json::to_vec(&decided)?, 0o644)?;

@@ -52,7 +52,7 @@ const STATE_PATHS: &[&str] = &[
 ];
 
 /// Mounts everything below [`SYSROOT`] and leaves the sentinels for the mode.
-pub(super) fn compose(init: &Init, devices: &mut Devices, why: &str) -> Result<()> {
+pub(super) fn compose(init: &Init, devices: &mut Devices) -> Result<()> {
     let host = &init.host;
     image(init, devices)?;
     let paths = if init.mode == Mode::Recovery { RW_PATHS_RECOVERY } else { RW_PATHS };
@@ -74,7 +74,7 @@ pub(super) fn compose(init: &Init, devices: &mut Devices, why: &str) -> Result<(
         let target = Path::new(SYSROOT).join(extra.path.trim_start_matches('/'));
         mount::mount(host, &device, &target, "ext4", MountFlags::NOATIME, "")?;
     }
-    sentinels(init, paths, why)
+    sentinels(init, paths)
 }
 
 /// The image as a read-only root, through a loop device.
@@ -153,7 +153,7 @@ fn state_paths(host: &Host) -> Result<()> {
 }
 
 /// `/run/cos`: the mode as a file, and the layout for scripts.
-fn sentinels(init: &Init, rw_paths: &[&str], why: &str) -> Result<()> {
+fn sentinels(init: &Init, rw_paths: &[&str]) -> Result<()> {
     let root = &init.host.root;
     root.create_dir_all("/run/cos", 0o755)?;
     root.write_atomic(&format!("/run/cos/{}", init.mode.sentinel()), b"1", 0o644)?;
@@ -167,9 +167,7 @@ fn sentinels(init: &Init, rw_paths: &[&str], why: &str) -> Result<()> {
          PERSISTENT_STATE_PATHS=\"{state}\"\nPERSISTENT_STATE_TARGET=\"{STATE_TARGET}\"\n",
         rw_paths.join(" ")
     );
-    root.write_atomic("/run/cos/cos-layout.env", layout.as_bytes(), 0o644)?;
-    root.create_dir_all("/run/rekindle", 0o755)?;
-    root.write_atomic("/run/rekindle/why", format!("{why}\n").as_bytes(), 0o644)
+    root.write_atomic("/run/cos/cos-layout.env", layout.as_bytes(), 0o644)
 }
 
 /// `/var/lib/etcd` as `var-lib-etcd`.

@@ -18,12 +18,12 @@ use sys_mount::MountFlags;
 use self::devices::Devices;
 use super::cmdline::{Cmdline, Mode};
 use super::decide::{Action, Facts, Node, decide, next_entry};
-use super::grubenv;
+use super::{grubenv, running};
 use crate::host::console::Port;
 use crate::host::{Host, Root, mount, power};
 use crate::oem;
+use crate::plan::Events;
 use crate::plan::intent::{self, Pending};
-use crate::plan::{Event, Events};
 
 /// Where the system's root is put together.
 const SYSROOT: &str = "/sysroot";
@@ -74,13 +74,13 @@ impl Init {
         let pending = self.oem.as_ref().map_or(Ok(Pending::Nothing), intent::pending)?;
         let facts = Facts { mode: self.mode, pending: pending.clone(), node: Node::Unknown };
         let (action, why) = decide(&facts);
-        self.events.tell(&Event::Action { action: format!("{action:?}"), why: why.clone() });
+        running::tell(&self.host, &self.events, action, &why)?;
         match action {
             Action::Reset => self.reset(&mut devices, pending)?,
             Action::Recover => self.mode = Mode::Recovery,
             _ => {}
         }
-        layout::compose(self, &mut devices, &why)?;
+        layout::compose(self, &mut devices)?;
         self.events.reached("root", Some(format!("{} mode", self.mode.state().trim_end_matches("_boot"))));
         self.hand_over()
     }
