@@ -117,7 +117,13 @@ impl Init {
         };
         self.host.root.create_dir_all(OEM, 0o755)?;
         devices.load_filesystem(&self.host, "ext4")?;
-        mount::mount(&self.host, &device.path(), Path::new(OEM), "ext4", MountFlags::NOATIME, "")?;
+        // A node whose configuration cannot be read still has its state: it boots, and says so.
+        if let Err(e) =
+            mount::mount(&self.host, &device.path(), Path::new(OEM), "ext4", MountFlags::NOATIME, "")
+        {
+            self.events.error(format!("{e:#}: booting without configuration; a reset cannot be ordered"));
+            return Ok(None);
+        }
         self.host.root.sub(OEM).map(Some)
     }
 
