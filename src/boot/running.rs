@@ -68,7 +68,11 @@ pub fn provision(host: &Host, events: &Events) -> Result<()> {
     match action {
         Action::Init => first(host, events, &found),
         Action::Join => bail!("joining a cluster is not supported yet: only cluster.role init is"),
-        Action::Boot if facts.node == Node::Provisioned => init::wait_ready(host, events, READY),
+        Action::Boot if facts.node == Node::Provisioned => {
+            init::wait_ready(host, events, READY)?;
+            events.reached("ready", None);
+            Ok(())
+        }
         Action::Boot if matches!(facts.node, Node::Fresh(Wanted::Broken(_))) => bail!("{why}"),
         Action::Boot | Action::Recover | Action::Reset => Ok(()),
     }
