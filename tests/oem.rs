@@ -3,7 +3,8 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test looks at files itself, fails by panic and starts its oracles"
+    clippy::print_stdout,
+    reason = "a test looks at files itself, fails by panic, starts its oracles and prints its seed"
 )]
 
 use std::fs;
@@ -84,6 +85,55 @@ fn commands_find_the_other_root() {
     assert_eq!(fs::read_to_string(dir.join("etc/made")).unwrap(), "here\n");
     assert!(dir.join("etc/dir").is_dir());
     assert!(!Path::new("/etc/made").exists());
+}
+
+#[test]
+fn no_text_makes_reading_panic_or_tell_a_secret() {
+    let clock =
+        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut state = std::env::var("REKINDLE_SEED").map_or_else(|_| clock(), |s| s.parse().unwrap()) | 1;
+    println!("REKINDLE_SEED={state}");
+    // Marsaglia's xorshift64: enough for test data, and no dependency.
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    };
+    let mut texts = Vec::new();
+    for scenario in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots")).unwrap() {
+        let oem = scenario.unwrap().path().join("in/oem");
+        let files = fs::read_dir(oem).into_iter().flatten().map(|f| f.unwrap().path());
+        texts.extend(
+            files.filter(|f| f.extension().is_some_and(|e| e == "yaml")).map(|f| fs::read(f).unwrap()),
+        );
+    }
+    assert!(texts.len() > 10, "only {} documents found", texts.len());
+    let pieces: [&[u8]; 12] =
+        [b"\n", b": ", b"- ", b"{", b"]", b"\"", b"&a ", b"*a", b"<<: ", b"|\n", b"\xff", b"\t"];
+    let (dir, host) = root("mutations", "");
+    for _ in 0..2000 {
+        let mut text = texts[below(texts.len())].clone();
+        for _ in 0..=below(4) {
+            let at = below(text.len().max(1)).min(text.len());
+            match below(3) {
+                0 => drop(text.splice(at..at, pieces[below(pieces.len())].iter().copied())),
+                1 => drop(text.drain(at..(at + 1 + below(8)).min(text.len()))),
+                _ => {
+                    let from = texts[below(texts.len())].clone();
+                    let cut = below(from.len().max(1)).min(from.len());
+                    drop(text.splice(at.., from[cut..].iter().copied()));
+                }
+            }
+        }
+        fs::write(dir.join("oem/10.yaml"), &text).unwrap();
+        let oem = oem::load(&host.root);
+        for finding in &oem.findings {
+            // Keys are shown, and a mutation may make a key of anything.
+            let told = finding.text.contains("hunter2") && !finding.text.contains("key");
+            assert!(!told, "{finding}\n{}", String::from_utf8_lossy(&text));
+        }
+    }
 }
 
 /// Copies a program and the libraries that it names to the same places below `dir`.
