@@ -24,6 +24,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use rekindle::boot::cmdline::Cmdline;
 use rekindle::host::{Effects, Host};
 use rekindle::oem::{self, StageReport};
 use rekindle::plan::Events;
@@ -122,7 +123,8 @@ fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
 /// Loads the documents, runs both stages, and tells what there is to be told.
 fn run(dir: &Path, effects: Effects) -> String {
     let host = Host::with_effects(dir, effects).unwrap();
-    let oem = oem::load(&host.root);
+    let cmdline = Cmdline::parse(&host.root.read_text_opt("/proc/cmdline").unwrap().unwrap_or_default());
+    let oem = oem::load_with(&host.root, cmdline.all("kairos.config"));
     let events = Events::new(host.clock.clone());
     let mut report = String::from("findings\n");
     for finding in &oem.findings {
@@ -172,9 +174,18 @@ fn expected(scenario: &Path) -> (Tree, String) {
     (Tree { files, list: text("expect.list") }, text("expect.report"))
 }
 
-fn as_text(tree: &Tree) -> Vec<String> {
-    let files = tree.files.iter().map(|(path, bytes)| format!("{path}\n{}", String::from_utf8_lossy(bytes)));
-    files.chain(tree.list.lines().map(str::to_owned)).collect()
+/// Shows what differs, and nothing else.
+fn assert_same(got: &Tree, wanted: &Tree, what: &str) {
+    let lines = |tree: &Tree| {
+        let files =
+            tree.files.iter().map(|(path, bytes)| format!("{path}: {}", String::from_utf8_lossy(bytes)));
+        files.chain(tree.list.lines().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let (got, wanted) = (lines(got), lines(wanted));
+    let only = |a: &[String], b: &[String]| {
+        a.iter().filter(|l| !b.contains(l)).cloned().collect::<Vec<_>>().join("\n")
+    };
+    assert!(got == wanted, "{what}\ngot\n{}\nwanted\n{}", only(&got, &wanted), only(&wanted, &got));
 }
 
 fn needs_root() {
@@ -194,9 +205,9 @@ fn a_tree_in_gives_the_tree_out() {
         }
         let (wanted, wanted_report) = expected(&scenario);
         assert_eq!(report, wanted_report, "{}:\n{report}", scenario.display());
-        assert_eq!(as_text(&after), as_text(&wanted), "{}", scenario.display());
+        assert_same(&after, &wanted, &scenario.display().to_string());
         run(&dir, Effects::default());
-        assert_eq!(as_text(&tree(&dir)), as_text(&after), "{}: a second run changed it", scenario.display());
+        assert_same(&tree(&dir), &after, &format!("{}: a second run changed it", scenario.display()));
         fs::remove_dir_all(&dir).unwrap();
     }
 }
@@ -214,12 +225,7 @@ fn a_power_cut_before_any_effect_is_made_good_by_the_next_run() {
             run(&dir, Effects::cut_after(cut));
             run(&dir, Effects::default());
             let (wanted, _) = expected(&scenario);
-            assert_eq!(
-                as_text(&tree(&dir)),
-                as_text(&wanted),
-                "{}: cut before effect {cut}",
-                scenario.display()
-            );
+            assert_same(&tree(&dir), &wanted, &format!("{}: cut before effect {cut}", scenario.display()));
             fs::remove_dir_all(&dir).unwrap();
         }
     }

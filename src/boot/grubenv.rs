@@ -89,7 +89,10 @@ impl GrubEnv {
         if bytes.is_empty() {
             return nothing(Damage::Empty);
         }
-        let Some(mut rest) = bytes.strip_prefix(HEADER.as_bytes()) else { return nothing(Damage::NoHeader) };
+        let Some(mut rest) = bytes.strip_prefix(HEADER.as_bytes()).filter(|rest| !rest.is_empty()) else {
+            // GRUB wants one byte more than the header.
+            return nothing(Damage::NoHeader);
+        };
         let (mut lines, mut torn) = (Vec::new(), false);
         while !rest.is_empty() {
             let Some((line, end)) = next_line(rest) else {
@@ -220,7 +223,7 @@ fn follow(root: &Root, path: &str) -> Result<String> {
 fn next_line(text: &[u8]) -> Option<(Line, usize)> {
     if text[0] == b'#' {
         let end = line_end(text, 0)?;
-        return Some((Line::Comment(text[..end].to_owned()), end + 1));
+        return Some((Line::Comment(until_zero(&text[..end]).to_owned()), end + 1));
     }
     // GRUB looks for the = beyond the line end too: a line without one is part of the next line's key.
     let equals = text.iter().position(|b| *b == b'=')?;
@@ -304,6 +307,7 @@ mod tests {
             ("a=1\nb=2\\\n", vec![("a", "1")], Some(Damage::Torn)),
             ("a=1\0\0\nb=2\n", vec![("a", "1"), ("b", "2")], Some(Damage::Torn)),
             ("a=1\n\0\0\0", vec![("a", "1")], Some(Damage::Torn)),
+            ("# \0\na=1\n", vec![("a", "1")], Some(Damage::Torn)),
         ] {
             let found = GrubEnv::parse(&block(text));
             let wanted: Vec<_> = wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
@@ -319,6 +323,8 @@ mod tests {
             (vec![0; SIZE], Damage::NoHeader),
             (vec![b'#'; SIZE], Damage::NoHeader),
             (HEADER.as_bytes()[..10].to_vec(), Damage::NoHeader),
+            (HEADER.as_bytes().to_vec(), Damage::NoHeader),
+            (format!("{HEADER}#").into_bytes(), Damage::Length(HEADER.len() + 1)),
             (short.clone().into_bytes(), Damage::Length(short.len())),
             ([block("a=1\n"), vec![b'#'; SIZE]].concat(), Damage::Length(2 * SIZE)),
         ] {

@@ -137,7 +137,11 @@ pub fn add_keys(root: &Root, name: &str, keys: &[String]) -> Result<()> {
     let (Ok(uid), Ok(gid)) = (field(2).parse(), field(3).parse()) else {
         bail!("{PASSWD}: the numbers of {name} cannot be read");
     };
-    let dir = format!("{}/.ssh", field(5).trim_end_matches('/'));
+    let home = field(5).trim_end_matches('/');
+    if !root.exists(home) {
+        bail!("adding ssh keys: user {name} has no home folder");
+    }
+    let dir = format!("{home}/.ssh");
     let path = format!("{dir}/authorized_keys");
     for path in [&dir, &path] {
         if root.is_link(path) {
@@ -155,9 +159,14 @@ pub fn add_keys(root: &Root, name: &str, keys: &[String]) -> Result<()> {
             text.push('\n');
         }
     }
-    if !root.exists(&dir) {
-        root.create_dir_all(&dir, 0o700)?;
+    root.create_dir_all(&dir, 0o700)?;
+    let stat = root.stat(&dir)?;
+    if (stat.uid, stat.gid) != (uid, gid) {
         root.chown(&dir, uid, gid)?;
+    }
+    // Not wider than sshd's StrictModes takes; a user who has made it narrower keeps that.
+    if stat.mode & 0o077 != 0 {
+        root.chmod(&dir, 0o700)?;
     }
     let mode = WriteMode { mode: 0o600, owner: Some((uid, gid)) };
     root.write_if_changed(&path, text.as_bytes(), mode).map(drop)
@@ -210,8 +219,16 @@ fn free_number(root: &Root, passwd: &Table, user: &User) -> Result<u32> {
             return Ok(owner);
         }
     }
-    next_free(user.system, |n| passwd.has_number(n))
+    let homes = home_owners(root)?;
+    next_free(user.system, |n| passwd.has_number(n) || homes.contains(&n))
         .with_context(|| format!("no number is free for user {}", user.name))
+}
+
+/// Owners of the home folders, made in this boot or an earlier one: their numbers are for their own users, whichever of
+/// them is made first.
+fn home_owners(root: &Root) -> Result<Vec<u32>> {
+    let paths = root.list("/home")?.into_iter().map(|name| format!("/home/{name}"));
+    paths.filter(|path| !root.is_link(path)).map(|path| Ok(root.stat(&path)?.uid)).collect()
 }
 
 fn next_free(system: bool, taken: impl Fn(u32) -> bool) -> Option<u32> {
@@ -238,7 +255,7 @@ impl Groups {
         let number = wanted.or_else(|| next_free(system, |n| self.group.has_number(n)));
         let number = number.with_context(|| format!("no number is free for group {name}"))?;
         self.group.add([name, "x", &number.to_string(), ""]);
-        if let Some(gshadow) = &mut self.gshadow {
+        if let Some(gshadow) = self.gshadow.as_mut().filter(|table| table.find(name).is_none()) {
             gshadow.add([name, "!", "", ""]);
         }
         Ok(number)
@@ -255,9 +272,10 @@ impl Groups {
         Ok(())
     }
 
+    /// A group is there once `/etc/group` has it, so that is written last.
     fn store(&self, root: &Root) -> Result<()> {
-        self.group.store(root)?;
-        self.gshadow.as_ref().map_or(Ok(()), |table| table.store(root))
+        self.gshadow.as_ref().map_or(Ok(()), |table| table.store(root))?;
+        self.group.store(root)
     }
 }
 
@@ -274,14 +292,17 @@ fn first_group(groups: &mut Groups, user: &User, number: u32) -> Result<u32> {
 
 fn make_home(root: &Root, user: &User, uid: u32, gid: u32) -> Result<()> {
     let path = home(user);
-    if user.no_create_home || root.exists(&path) {
+    if user.no_create_home {
         return Ok(());
     }
-    if let Some((parent, _)) = path.trim_end_matches('/').rsplit_once('/') {
-        root.create_dir_all(parent, 0o755)?;
-    }
     root.create_dir_all(&path, 0o755)?;
-    root.chown(&path, uid, gid)
+    let stat = root.stat(&path)?;
+    // Empty and of root: made just now, or in a boot that was cut off here.
+    if (stat.uid, stat.gid) == (0, 0) && root.list(&path)?.is_empty() {
+        root.chmod(&path, 0o755)?;
+        root.chown(&path, uid, gid)?;
+    }
+    Ok(())
 }
 
 fn set_password(host: &Host, chroot: Option<&Path>, user: &User) -> Result<()> {

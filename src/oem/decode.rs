@@ -52,8 +52,9 @@ impl Decoder {
         }
         if !keys.is_empty() {
             // yip gives them to every user of the document, and to root if it has none.
-            let mut names: Vec<_> = boot.users.iter().map(|u| u.name.clone()).collect();
-            if names.is_empty() {
+            let with_home = boot.users.iter().filter(|u| !u.no_create_home);
+            let mut names: Vec<_> = with_home.map(|u| u.name.clone()).collect();
+            if boot.users.is_empty() {
                 names.push("root".into());
             }
             boot.authorized_keys = names.into_iter().map(|n| (n, keys.clone())).collect();
@@ -97,7 +98,7 @@ impl Decoder {
                     None => wanted = false,
                 },
                 key if keys::CONDITIONS.contains(&key) => {
-                    let text = format!("not supported yet: {key}; the step is left out");
+                    let text = format!("not supported yet: {key}");
                     self.findings.push(Finding::at_key(entry, Level::Error, text));
                     wanted = false;
                 }
@@ -115,6 +116,9 @@ impl Decoder {
                 "environment_file" => step.environment_file = self.path(value, "environment_file"),
                 _ => self.not_done(entry, &keys::STEP),
             }
+        }
+        if !wanted && matches!(node.value, Value::Map(_)) {
+            self.error(node, "the step is left out, since its conditions cannot be judged");
         }
         wanted.then_some(step)
     }

@@ -191,7 +191,7 @@ impl Decoder {
     }
 
     fn with_path(&mut self, node: &Node, has_path: bool) -> bool {
-        if !has_path {
+        if !has_path && matches!(node.value, Value::Map(_)) {
             self.error(node, "a path is needed");
         }
         has_path
@@ -209,7 +209,7 @@ impl Decoder {
             self.error(node, "permissions have to be octal, as 0644");
             return None;
         };
-        if decimal && text.len() == 3 && text.bytes().all(|b| b < b'8') {
+        if decimal && ORDINARY.contains(&text) {
             let text = format!(
                 "permissions {text} without a leading 0 are decimal and mean {mode:04o}; write 0{text}"
             );
@@ -218,6 +218,12 @@ impl Decoder {
         Some(mode)
     }
 }
+
+/// What people write when they forget the 0 in front.
+const ORDINARY: [&str; 17] = [
+    "400", "440", "444", "500", "550", "555", "600", "640", "644", "660", "664", "666", "700", "750", "755",
+    "775", "777",
+];
 
 /// `user`, `user:group` or `:group`.
 fn split_owner(text: &str) -> Owner {

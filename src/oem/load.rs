@@ -4,7 +4,7 @@ use super::decode::Decoder;
 use super::finding::{Finding, Level};
 use super::merge::{merge, provenance};
 use super::types::Secret;
-use super::yaml::{self, Entry, Value};
+use super::yaml::{self, Entry, Node, Value};
 use super::{Oem, keys};
 use crate::host::Root;
 
@@ -14,9 +14,19 @@ pub const DIRS: [&str; 3] = ["/system/oem", "/oem", "/usr/local/cloud-config"];
 /// Deepest folder that is looked into.
 const DEPTH: usize = 16;
 
+/// What stands for the file of settings on the kernel command line.
+const CMDLINE: &str = "kernel command line";
+
 /// Reads every `*.yaml` and `*.yml` below [`DIRS`], in order of folders and names.
 #[must_use]
 pub fn load(root: &Root) -> Oem {
+    load_with(root, [])
+}
+
+/// As [`load`], and then `settings` such as `cluster.role=worker`, which win over all files: the values of the kernel
+/// arguments `kairos.config`.
+#[must_use]
+pub fn load_with<'a>(root: &Root, settings: impl IntoIterator<Item = &'a str>) -> Oem {
     let mut reader = Reader::default();
     for dir in DIRS {
         for path in reader.files(root, dir, 0) {
@@ -26,6 +36,7 @@ pub fn load(root: &Root) -> Oem {
             }
         }
     }
+    reader.settings(settings);
     reader.finish()
 }
 
@@ -64,19 +75,39 @@ impl Reader {
             Ok(node) => node,
             Err(problem) => return self.broken(problem.into()),
         };
-        let header = has_header(text);
+        self.document(node, has_header(text));
+    }
+
+    fn document(&mut self, node: Node, header: bool) {
+        if !matches!(node.value, Value::Map(_) | Value::Null) {
+            return self
+                .broken(Finding::at(&node, format!("a document has to be a map, and is {}", node.kind())));
+        }
         self.oem.steps.extend(self.decoder.document(&node, header));
         let Value::Map(entries) = node.value else { return };
         for entry in &entries {
             let cluster = entry.key == "cluster" || keys::DOCUMENT.nearest(&entry.key) == Some("cluster");
             if cluster && (!header || entry.key != "cluster") {
-                let why = format!("{path}:{}: the key {} is not used", entry.line, entry.key);
+                let why = format!("{}:{}: the key {} is not used", node.file, entry.line, entry.key);
                 self.oem.provisioning_blocked.get_or_insert(why);
             }
         }
         if header {
             let config = entries.into_iter().filter(|e| !["stages", "name"].contains(&e.key.as_str()));
             merge(&mut self.config, config.collect());
+        }
+    }
+
+    fn settings<'a>(&mut self, settings: impl IntoIterator<Item = &'a str>) {
+        let mut entries = Vec::new();
+        for setting in settings {
+            match entry_of(setting) {
+                Ok(entry) => merge(&mut entries, vec![entry]),
+                Err(finding) => self.broken(finding),
+            }
+        }
+        if !entries.is_empty() {
+            self.document(unplaced(Value::Map(entries)), true);
         }
     }
 
@@ -101,6 +132,26 @@ impl Reader {
         self.oem.secrets = secrets(&self.oem, &self.config);
         self.oem
     }
+}
+
+/// `a.b=VALUE` as the map `a: {b: VALUE}`.
+fn entry_of(setting: &str) -> Result<Entry, Finding> {
+    let wrong = |why: &str| Finding::at_line(CMDLINE, 0, format!("kairos.config: {why}"));
+    let (path, value) = setting.split_once('=').ok_or_else(|| wrong("KEY=VALUE is needed"))?;
+    if path.split('.').any(|k| k.is_empty() || k.contains('[') || k.parse::<usize>().is_ok()) {
+        return Err(wrong("not supported yet: a key in a list, or an empty key"));
+    }
+    let value =
+        yaml::tree(value, CMDLINE).map_err(|p| wrong(&format!("the value of {path}: {}", p.reason)))?;
+    let entry = |key: &str, node| Entry { key: key.to_owned(), line: 0, col: 0, node };
+    let (outer, last) = path.rsplit_once('.').map_or((None, path), |(outer, last)| (Some(outer), last));
+    let innermost = entry(last, Node { line: 0, col: 0, ..value });
+    let outer = outer.into_iter().flat_map(|keys| keys.rsplit('.'));
+    Ok(outer.fold(innermost, |inner, key| entry(key, unplaced(Value::Map(vec![inner])))))
+}
+
+fn unplaced(value: Value) -> Node {
+    Node { file: CMDLINE.into(), line: 0, col: 0, value }
 }
 
 /// What must not be shown when a command of a document says it.
