@@ -58,7 +58,8 @@ cached() {
   (
     flock 9   # two builds of one thing at once: the second waits and finds it done
     [ ! -d "$dir" ] || exit 0
-    rm -rf "$dir.part"; mkdir -p "$dir.part"
+    rm -rf "$cache/$name"-*.part   # of builds that failed: under the lock there is no other
+    mkdir -p "$dir.part"
     say "building $name ($hash)"
     timed "$name" "$build" "$dir.part" >&2
     mv "$dir.part" "$dir"

@@ -13,8 +13,14 @@ cni_plugins='bandwidth bridge firewall host-local loopback portmap tuning'
 # File systems and buses that no Kubernetes node mounts its data from.
 trimmed_modules='fs/bcachefs fs/exfat fs/ntfs3 fs/orangefs fs/romfs fs/sysv fs/zonefs fs/smb/server drivers/net/wwan drivers/net/mhi_net.ko.xz drivers/gpu drivers/hid drivers/input'
 
+# Units that would redo at every boot, /etc being new each time, what the image's build has done, or that serve what the image has not.
+masked_units='ldconfig.service systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-update-done.service systemd-sysusers.service
+  systemd-remount-fs.service systemd-network-generator.service systemd-sysext.socket systemd-initctl.socket systemd-creds.socket systemd-ask-password-console.path
+  systemd-ask-password-wall.path modprobe@drm.service systemd-firstboot.service systemd-machine-id-commit.service systemd-pstore.service
+  dev-hugepages.mount sys-kernel-debug.mount systemd-udev-load-credentials.service proc-sys-fs-binfmt_misc.automount'
+
 trim() {
-  local root=$1 package version module
+  local root=$1 package version module unit
   chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' >"$root/usr/lib/rekindle.packages"
   for package in $trimmed_packages; do remove_package "$root" "$package"; done
   rm -rf "$root"/var/lib/{dpkg,apt,ucf,pam,systemd/deb-systemd-*,initramfs-tools} "$root"/var/{cache,log,backups}/* "$root"/etc/{apt,dpkg,kernel,initramfs-tools,grub.d,perl,cron*,init.d,rc?.d,xdg,logrotate.d}
@@ -23,6 +29,7 @@ trim() {
   rm -rf "$root"/usr/lib/{grub,initramfs-tools,klibc*,locale,systemd/catalog} "$root"/usr/lib/x86_64-linux-gnu/gconv
   rm -f "$root"/usr/bin/containerd-shim "$root"/usr/bin/containerd-shim-runc-v1 "$root"/usr/bin/containerd-stress
   rm -f "$root"/usr/lib/systemd/system-generators/systemd-{cryptsetup,gpt-auto,hibernate-resume,import,integritysetup,rc-local,ssh,sysv,tpm2,veritysetup}-generator
+  for unit in $masked_units; do ln -sfn /dev/null "$root/usr/lib/systemd/system/$unit"; done
   rm -f "$root"/boot/initrd* "$root"/{initrd.img,vmlinuz}* "$root"/etc/ssh/ssh_host_* "$root"/etc/hostname "$root"/etc/.pwd.lock "$root"/etc/*-
   find "$root/usr/lib/cni" -type f | while read -r plugin; do
     [[ " $cni_plugins " == *" $(basename "$plugin") "* ]] || rm "$plugin"

@@ -101,7 +101,8 @@ def connect(path, deadline):
 class Machine:
     """One virtual machine. `start`, then wait for what it says; `cut` takes its power away; `start` again goes on with the same disk."""
 
-    def __init__(self, disk, kernel, firmware="bios", memory=4096, cpus=2, cache="unsafe", work=None, more=()):
+    def __init__(self, disk, kernel, firmware="bios", memory=4096, cpus=2, cache="unsafe", work=None, more=(), direct=False):
+        """direct: on the disk file itself, for a test that reads it afterwards; otherwise on a thin copy."""
         self.disk, self.kernel, self.firmware, self.memory, self.cpus, self.cache, self.more = Path(disk), kernel, firmware, memory, cpus, cache, list(more)
         self.work = Path(work or tempfile.mkdtemp(prefix="vm."))
         self.work.mkdir(parents=True, exist_ok=True)
@@ -110,7 +111,9 @@ class Machine:
         self.process, self.monitor, self.started = None, None, None
         self.api_port, self.console, self.port, self.seen = free_port(), None, None, 0
         self.events = []
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.disk.resolve(), self.work / "disk.qcow2")
+        self.drive = (self.disk.resolve(), "raw") if direct else (self.work / "disk.qcow2", "qcow2")
+        if not direct:
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.disk.resolve(), self.drive[0])
         if firmware == "efi":
             shutil.copy(OVMF[1], self.work / "efi-variables")
 
@@ -120,7 +123,7 @@ class Machine:
         serial = [*self.console.arguments("console"), *self.port.arguments("events")]
         efi = ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF[0]}", "-drive", f"if=pflash,format=raw,file={self.work}/efi-variables"] if self.firmware == "efi" else []
         return ["qemu-system-x86_64", "-machine", "q35", *accelerator(self.kernel), "-smp", str(self.cpus), "-m", str(self.memory), *efi,
-                "-drive", f"file={self.work}/disk.qcow2,if=virtio,format=qcow2,cache={self.cache},discard=unmap",
+                "-drive", f"file={self.drive[0]},if=virtio,format={self.drive[1]},cache={self.cache},discard=unmap",
                 "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.api_port}-:6443", "-device", "virtio-net-pci,netdev=net,romfile=",
                 "-display", "none", *serial, "-qmp", f"unix:{self.work}/qmp,server=on,wait=off", *self.more]
 
