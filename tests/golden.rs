@@ -24,7 +24,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use rekindle::boot::cmdline::Cmdline;
 use rekindle::host::{Effects, Host};
 use rekindle::oem::{self, StageReport};
 use rekindle::plan::Events;
@@ -123,8 +122,7 @@ fn walk(dir: &Path, paths: &mut Vec<PathBuf>) {
 /// Loads the documents, runs both stages, and tells what there is to be told.
 fn run(dir: &Path, effects: Effects) -> String {
     let host = Host::with_effects(dir, effects).unwrap();
-    let cmdline = Cmdline::parse(&host.root.read_text_opt("/proc/cmdline").unwrap().unwrap_or_default());
-    let oem = oem::load_with(&host.root, cmdline.all("kairos.config"));
+    let oem = oem::load(&host.root);
     let events = Events::new(host.clock.clone());
     let mut report = String::from("findings\n");
     for finding in &oem.findings {

@@ -6,6 +6,7 @@ use super::merge::{merge, provenance};
 use super::types::Secret;
 use super::yaml::{self, Entry, Node, Value};
 use super::{Oem, keys};
+use crate::boot::cmdline::Cmdline;
 use crate::host::Root;
 
 /// Where documents are, in the order that they count: the image's, the node's, what was put on the persistent partition.
@@ -17,16 +18,10 @@ const DEPTH: usize = 16;
 /// What stands for the file of settings on the kernel command line.
 const CMDLINE: &str = "kernel command line";
 
-/// Reads every `*.yaml` and `*.yml` below [`DIRS`], in order of folders and names.
+/// Reads every `*.yaml` and `*.yml` below [`DIRS`], in order of folders and names. What kernel arguments such as
+/// `kairos.config=cluster.role=worker` set wins over all files.
 #[must_use]
 pub fn load(root: &Root) -> Oem {
-    load_with(root, [])
-}
-
-/// As [`load`], and then `settings` such as `cluster.role=worker`, which win over all files: the values of the kernel
-/// arguments `kairos.config`.
-#[must_use]
-pub fn load_with<'a>(root: &Root, settings: impl IntoIterator<Item = &'a str>) -> Oem {
     let mut reader = Reader::default();
     for dir in DIRS {
         for path in reader.files(root, dir, 0) {
@@ -36,7 +31,13 @@ pub fn load_with<'a>(root: &Root, settings: impl IntoIterator<Item = &'a str>) -
             }
         }
     }
-    reader.settings(settings);
+    match root.read_opt("/proc/cmdline") {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+            reader.settings(Cmdline::parse(&text).all("kairos.config"));
+        }
+        Err(e) => reader.broken(Finding::at_line(CMDLINE, 0, format!("{e:#}"))),
+    }
     reader.finish()
 }
 

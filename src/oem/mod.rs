@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 pub use finding::{Finding, Level};
-pub use load::{load, load_with};
+pub use load::load;
 pub use merge::Origin;
 pub use stages::{StageReport, run_stage, run_stage_on, tell_findings};
 pub use steps::Machine;
