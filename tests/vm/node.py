@@ -42,7 +42,7 @@ class Node(Machine):
         start = len(self.console.text)
         self.send_console(f"echo '@@'begin; {command}; echo '@@'end $?\n")
         _, at = self.wait_console(r"@@begin\r?\n", seconds, start)
-        match, _ = self.wait_console(r"(?s)^(.*?)@@end (\d+)", seconds, at)
+        match, _ = self.wait_console(r"(?s)(.*?)@@end (\d+)", seconds, at)
         text, code = match.group(1).decode(errors="replace").replace("\r", ""), int(match.group(2))
         if check and code:
             raise Failed(f"{command}: exit code {code}: {text}")
