@@ -34,45 +34,87 @@ struct TypeMeta {
     kind: String,
 }
 
+/// One document, before its type is known.
+struct Part<'a> {
+    /// Where it is, for messages: file and line, or file and number.
+    place: String,
+    file: &'a str,
+    body: Body,
+}
+
+enum Body {
+    Text(String),
+    Json(Value),
+}
+
+impl Part<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        match &self.body {
+            Body::Text(text) => yaml::parse(text, self.file),
+            Body::Json(value) => T::deserialize(value).with_context(|| self.place.clone()),
+        }
+    }
+
+    /// Puts the document into its place; tells whether there was one before.
+    fn put<T: DeserializeOwned>(&self, place: &mut Option<T>) -> Result<bool> {
+        Ok(place.replace(self.read()?).is_some())
+    }
+}
+
 /// Reads the documents of a file (or of a text of which `file` says where it comes from).
 ///
 /// # Errors
 /// One is no YAML, names no kind, has an unknown field, comes twice, or is of a version that is not read.
 pub fn parse(text: &str, file: &str) -> Result<Documents> {
     let mut found = Documents::default();
-    for part in split(text) {
-        if yaml::documents(&part, file)?.iter().all(Value::is_null) {
+    for text in split(text) {
+        if yaml::documents(&text, file)?.iter().all(Value::is_null) {
             continue;
         }
-        let line = part.lines().take_while(|l| l.trim().is_empty()).count() + 1;
-        let meta: TypeMeta = yaml::parse(&part, file)?;
-        if meta.api_version.is_empty() || meta.kind.is_empty() {
-            bail!("{file}:{line}: a document without apiVersion or kind: name both");
-        }
-        let (group, version) = meta.api_version.split_once('/').unwrap_or(("", &meta.api_version));
-        let again = match (group, version, meta.kind.as_str()) {
-            ("kubeadm.k8s.io", version, kind) if meta.api_version != API_VERSION => {
-                bail!("{file}:{line}: {kind}: {}", version_refused(version))
-            }
-            ("kubeadm.k8s.io", _, "InitConfiguration") => put(&mut found.init, &part, file)?,
-            ("kubeadm.k8s.io", _, "ClusterConfiguration") => put(&mut found.cluster, &part, file)?,
-            ("kubelet.config.k8s.io", "v1beta1", "KubeletConfiguration") => put(&mut found.kubelet, &part, file)?,
-            ("kubeproxy.config.k8s.io", "v1alpha1", "KubeProxyConfiguration") => put(&mut found.proxy, &part, file)?,
-            _ => {
-                found.ignored.push(format!("{}, Kind={}", meta.api_version, meta.kind));
-                false
-            }
-        };
-        if again {
-            bail!("{file}:{line}: a second {}: each kind may come once", meta.kind);
-        }
+        let line = text.lines().take_while(|l| l.trim().is_empty()).count() + 1;
+        found.add(&Part { place: format!("{file}:{line}"), file, body: Body::Text(text) })?;
     }
     Ok(found)
 }
 
-/// Puts the document into its place; tells whether there was one before.
-fn put<T: DeserializeOwned>(place: &mut Option<T>, text: &str, file: &str) -> Result<bool> {
-    Ok(place.replace(yaml::parse(text, file)?).is_some())
+/// As [`parse`], of documents that were read already; `file` says where they come from.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_values(documents: Vec<Value>, file: &str) -> Result<Documents> {
+    let mut found = Documents::default();
+    for value in documents {
+        let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+        found.add(&Part { place: format!("{file}: {kind}"), file, body: Body::Json(value) })?;
+    }
+    Ok(found)
+}
+
+impl Documents {
+    fn add(&mut self, part: &Part<'_>) -> Result<()> {
+        let (meta, place): (TypeMeta, _) = (part.read()?, &part.place);
+        if meta.api_version.is_empty() || meta.kind.is_empty() {
+            bail!("{place}: a document without apiVersion or kind: name both");
+        }
+        let (group, version) = meta.api_version.split_once('/').unwrap_or(("", &meta.api_version));
+        let again = match (group, version, meta.kind.as_str()) {
+            ("kubeadm.k8s.io", version, kind) if meta.api_version != API_VERSION => {
+                bail!("{place}: {kind}: {}", version_refused(version))
+            }
+            ("kubeadm.k8s.io", _, "InitConfiguration") => part.put(&mut self.init)?,
+            ("kubeadm.k8s.io", _, "ClusterConfiguration") => part.put(&mut self.cluster)?,
+            ("kubelet.config.k8s.io", "v1beta1", "KubeletConfiguration") => part.put(&mut self.kubelet)?,
+            ("kubeproxy.config.k8s.io", "v1alpha1", "KubeProxyConfiguration") => part.put(&mut self.proxy)?,
+            _ => {
+                self.ignored.push(format!("{}, Kind={}", meta.api_version, meta.kind));
+                false
+            }
+        };
+        if again {
+            bail!("{place}: a second {}: each kind may come once", meta.kind);
+        }
+        Ok(())
+    }
 }
 
 fn version_refused(version: &str) -> String {
@@ -155,5 +197,8 @@ mod tests {
             let error = format!("{:#}", parse(&text, "f").unwrap_err());
             assert!(error.contains(wanted), "failed testcase: {text}: {error}");
         }
+        let value = serde_json::json!({"apiVersion": API_VERSION, "kind": "ClusterConfiguration", "dns": {"tag": "x"}});
+        let error = format!("{:#}", from_values(vec![value], "cloud-config").unwrap_err());
+        assert!(error.starts_with("cloud-config: ClusterConfiguration: unknown field `tag`"), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 
 use anyhow::{Result, bail};
 use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::Value;
 
 use super::defaults::NODE_TOKEN_GROUP;
 use super::documents::{self, Documents};
@@ -45,10 +46,8 @@ pub struct Cluster<'a> {
     pub host: &'a str,
     /// `role`.
     pub role: Role,
-    /// `config`: kubeadm documents.
-    pub config: &'a str,
-    /// Where `config` was read, for messages.
-    pub file: &'a str,
+    /// `config`: kubeadm documents, each with its apiVersion and kind.
+    pub documents: Vec<Value>,
 }
 
 impl std::fmt::Debug for Cluster<'_> {
@@ -80,9 +79,9 @@ pub fn certificate_key(cluster_token: &str) -> String {
 /// The role is not built yet, the host is no host, or `config` is wrong.
 pub fn documents(cluster: &Cluster<'_>) -> Result<Documents> {
     if cluster.role != Role::Init {
-        bail!("{}: cluster.role: only init is supported yet by rekindle: joining comes later", cluster.file);
+        bail!("cluster.role: only init is supported yet by rekindle: joining comes later");
     }
-    let mut documents = documents::parse(cluster.config, cluster.file)?;
+    let mut documents = documents::from_values(cluster.documents.clone(), "cluster.config")?;
     let init = documents.init.get_or_insert_default();
     if !cluster.token.is_empty() {
         let token = bootstrap_token(cluster.token);
@@ -99,7 +98,7 @@ pub fn documents(cluster: &Cluster<'_>) -> Result<Documents> {
     let names = documents.cluster.get_or_insert_default();
     if !cluster.host.is_empty() {
         let (host, port) = net::split_host_port(cluster.host)
-            .map_err(|why| anyhow::anyhow!("{}: cluster.control_plane_host: {why}", cluster.file))?;
+            .map_err(|why| anyhow::anyhow!("cluster.control_plane_host: {why}"))?;
         if names.control_plane_endpoint.is_empty() {
             names.control_plane_endpoint = net::host_port(&host, port.unwrap_or(6443));
         }
@@ -123,19 +122,19 @@ mod tests {
 
     #[test]
     fn the_host_is_endpoint_and_name_unless_the_config_says_otherwise() {
-        let config = "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\ncontrolPlaneEndpoint: lb:8443\n";
-        for (host, config, endpoint, sans) in [
-            ("10.0.0.5", "", "10.0.0.5:6443", vec!["10.0.0.5"]),
-            ("cp.example:7443", "", "cp.example:7443", vec!["cp.example"]),
-            ("cp.example", config, "lb:8443", vec!["cp.example"]),
-            ("", "", "", vec![]),
+        let config = serde_json::json!({"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration", "controlPlaneEndpoint": "lb:8443"});
+        for (host, given, endpoint, sans) in [
+            ("10.0.0.5", vec![], "10.0.0.5:6443", vec!["10.0.0.5"]),
+            ("cp.example:7443", vec![], "cp.example:7443", vec!["cp.example"]),
+            ("cp.example", vec![config], "lb:8443", vec!["cp.example"]),
+            ("", vec![], "", vec![]),
         ] {
-            let block = Cluster { token: "t", host, role: Role::Init, config, file: "f" };
+            let block = Cluster { token: "t", host, role: Role::Init, documents: given };
             let found = documents(&block).unwrap().cluster.unwrap();
             assert_eq!(found.control_plane_endpoint, endpoint, "failed testcase: {host}");
             assert_eq!(found.api_server.cert_sans, sans, "failed testcase: {host}");
         }
-        let worker = Cluster { token: "t", host: "h", role: Role::Worker, config: "", file: "f" };
+        let worker = Cluster { token: "t", host: "h", role: Role::Worker, documents: vec![] };
         assert!(documents(&worker).unwrap_err().to_string().contains("only init is supported yet"));
     }
 }
