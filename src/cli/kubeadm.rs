@@ -269,9 +269,10 @@ fn absolute(host: &Host, path: &str) -> Result<String> {
 fn run_init(flags: Flags, only: Option<&str>) -> Result<()> {
     let host = Host::live()?;
     let events = Events::new(host.clock.clone());
-    events.add_text(Port::stdout());
+    events.add_kubeadm(Port::stdout());
     let documents = flags.documents(&host)?;
     let (config, token_made) = init::configuration(&host, &events, documents, Facts::default())?;
+    events.info(format!("Using Kubernetes version: {}", config.cluster.kubernetes_version));
     let mut ignored: Vec<String> = flags.ignore_preflight_errors.clone();
     ignored.extend(config.init.node_registration.ignore_preflight_errors.iter().cloned());
     let ignored: Vec<_> = ignored.iter().map(|name| name.to_lowercase()).collect();

@@ -13,7 +13,7 @@ use crate::kubeadm::defaults::{self, Facts};
 use crate::kubeadm::documents::Documents;
 use crate::kubeadm::provider;
 use crate::kubeadm::validate::validate;
-use crate::kubeadm::{Config, KUBERNETES_DIR};
+use crate::kubeadm::{Config, KUBELET_DIR};
 use crate::oem;
 use crate::plan::{Events, Journal, PhaseReport, Skip, run};
 
@@ -62,8 +62,8 @@ pub fn run_init(
     let mut skip = skip.to_vec();
     let Some(only) = only else {
         let options = with_addons(options, &skip)?;
-        let path = format!("{KUBERNETES_DIR}/rekindle-init.journal");
-        let mut journal = journal(host, &path)?;
+        // In the folder that `kubeadm reset` empties: the journal goes with what it tells of.
+        let mut journal = journal(host, &format!("{KUBELET_DIR}/rekindle-init.journal"), 0o700)?;
         let begun = begun(&journal);
         let mut ctx = InitCtx::new(host, events, config, options, begun);
         let skip = Skip::new(&skip, INIT)?;
@@ -91,9 +91,9 @@ fn with_addons(mut options: Options, skip: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-fn journal(host: &Host, path: &str) -> Result<Journal> {
+fn journal(host: &Host, path: &str, mode: u32) -> Result<Journal> {
     if let Some((folder, _)) = path.rsplit_once('/') {
-        host.root.create_dir_all(folder, 0o755)?;
+        host.root.create_dir_all(folder, mode)?;
     }
     Journal::open(&host.root, path, PLAN.0, PLAN.1)
 }
@@ -150,7 +150,7 @@ pub fn first_boot(
         skip.push("show-join-command".to_owned());
     }
     let options = with_addons(options, &skip)?;
-    let mut journal = journal(host, journal_path)?;
+    let mut journal = journal(host, journal_path, 0o755)?;
     let begun = begun(&journal);
     let mut ctx = InitCtx::new(host, events, config, options, begun);
     let skip = Skip::new(&skip, INIT)?;
@@ -193,7 +193,7 @@ pub fn wait_ready(host: &Host, events: &Events, patience: Duration) -> Result<()
 ///
 /// # Errors
 /// It is not in time; the message is the kubelet's.
-pub fn node_ready(cluster: &Cluster, name: &str, deadline: Deadline) -> Result<()> {
+fn node_ready(cluster: &Cluster, name: &str, deadline: Deadline) -> Result<()> {
     let like = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     cluster.watch(&like, deadline, network::not_ready, network::is_ready).map(|_| ())
 }
