@@ -1,122 +1,138 @@
-//! Waiting for the API server, and for objects in it.
+//! Waiting: for a server to answer, for an object to become as wanted.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use futures_util::{StreamExt, pin_mut};
-use kube::api::{WatchEvent, WatchParams};
-use kube::{Client, Error};
+use anyhow::{Context, Result, bail};
+use futures_util::TryStreamExt;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Client, Config};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
-use super::objects::{Named, get};
+use super::{Cluster, passing, pause, runtime, shown, status};
+use crate::host::clock::Deadline;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(320);
+/// A component that answers health requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Its name, for messages.
+    pub name: String,
+    /// Address with scheme and port. Its certificate is not checked: such components sign their own.
+    pub url: String,
+    /// What to ask for, as `/healthz`.
+    pub path: String,
+}
 
-/// Pauses between requests to a server that does not answer yet: each twice as long, up to a limit.
-struct Pauses(Duration);
-
-impl Pauses {
-    fn new() -> Pauses {
-        Pauses(FIRST_PAUSE)
-    }
-
-    async fn next(&mut self) {
-        sleep(self.0).await;
-        self.0 = (self.0 * 2).min(LONGEST_PAUSE);
+async fn ask(client: &Client, path: &str) -> Result<(), String> {
+    let request = http::Request::get(path).body(Vec::new()).map_err(|e| e.to_string())?;
+    match tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::new(error))),
+        Err(_) => Err("no answer in 5 s".to_owned()),
     }
 }
 
-/// Asks `path` until it answers with success.
-pub(super) async fn answers(client: &Client, path: &str, patience: Duration) -> Result<()> {
-    let (end, mut pauses) = (Instant::now() + patience, Pauses::new());
-    let mut last = "no answer".to_owned();
+async fn until_healthy(client: &Client, path: &str, deadline: Deadline) -> Result<(), String> {
+    let mut tries = 0;
     loop {
-        let request = http::Request::get(path).body(Vec::new())?;
-        match tokio::time::timeout_at(end, client.request_text(request)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(e)) => last = shown(&e),
-            Err(_) => {}
+        match ask(client, path).await {
+            Ok(()) => return Ok(()),
+            Err(error) if deadline.passed() => return Err(error),
+            Err(_) => tokio::time::sleep(pause(tries)).await,
         }
-        if Instant::now() >= end {
-            bail!("{path} did not answer with success within {} s: {last}", patience.as_secs());
-        }
-        pauses.next().await;
+        tries += 1;
     }
 }
 
-/// Watches one object until `done`. Ends only then, or when the server refuses for good.
-pub(super) async fn until(
-    client: &Client,
-    what: &Named,
-    mut done: impl FnMut(Option<&Value>) -> bool,
-) -> Result<Value> {
-    let mut pauses = Pauses::new();
-    loop {
-        match once(client, what, &mut done).await {
-            Ok(Some(found)) => return Ok(found),
-            // The server ended the watch, as it does every few minutes.
-            Ok(None) => pauses = Pauses::new(),
-            Err(e) if passing(&e) => pauses.next().await,
-            Err(e) => return Err(e),
-        }
-    }
+/// Waits until a component says that it is healthy.
+///
+/// # Errors
+/// It does not in time; the last reason is in the message.
+pub fn health(component: &Health, deadline: Deadline) -> Result<()> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut config = Config::new(component.url.parse().context("reading an address")?);
+        config.accept_invalid_certs = true;
+        config.connect_timeout = Some(Duration::from_secs(5));
+        config.default_retry = false;
+        let client = Client::try_from(config).context("making a client for health requests")?;
+        until_healthy(&client, &component.path, deadline)
+            .await
+            .map_err(|why| anyhow::anyhow!("{} at {}{}: {why}", component.name, component.url, component.path))
+    })
 }
 
-async fn once(
-    client: &Client,
-    what: &Named,
-    done: &mut impl FnMut(Option<&Value>) -> bool,
-) -> Result<Option<Value>> {
-    let found = get(client, what).await?;
-    if done(found.as_ref()) {
-        return Ok(Some(found.unwrap_or(Value::Null)));
+impl Cluster {
+    /// Waits until the server says that it is ready to serve.
+    ///
+    /// # Errors
+    /// It does not in time; the last reason is in the message.
+    pub fn wait_ready(&self, path: &str, deadline: Deadline) -> Result<()> {
+        self.runtime
+            .block_on(until_healthy(&self.client, path, deadline))
+            .map_err(|why| anyhow::anyhow!("the API server at {}: {why}", self.server))
     }
-    // From the state just read on; an object that is not there yet is waited for from now.
-    let version =
-        found.as_ref().and_then(|f| f.pointer("/metadata/resourceVersion")?.as_str()).unwrap_or("0");
-    let params = WatchParams::default().fields(&format!("metadata.name={}", what.name));
-    let events = what.api(client).watch(&params, version).await?;
-    pin_mut!(events);
-    while let Some(event) = events.next().await {
-        let now = match event? {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => Some(serde_json::to_value(object)?),
-            WatchEvent::Deleted(_) => None,
-            WatchEvent::Bookmark(_) => continue,
-            // Mostly "too old": read again and watch from there.
-            WatchEvent::Error(_) => return Ok(None),
-        };
-        if done(now.as_ref()) {
-            return Ok(Some(now.unwrap_or(Value::Null)));
-        }
-    }
-    Ok(None)
-}
 
-/// Whether the same request may succeed later: no connection, or a server that is starting or overloaded. Forbidden counts
-/// as passing: just after its start a server has not read its roles yet.
-fn passing(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<Error>() {
-        Some(Error::Api(status)) => status.code == 403 || status.code == 429 || status.code >= 500,
-        Some(Error::Service(_) | Error::HyperError(_) | Error::ReadEvents(_)) => true,
-        _ => false,
-    }
-}
-
-fn shown(error: &Error) -> String {
-    match error {
-        Error::Api(status) => {
-            format!("{} {}", status.code, status.message.lines().next().unwrap_or_default())
-        }
-        other => {
-            let mut text = other.to_string();
-            let mut cause = std::error::Error::source(other);
-            while let Some(inner) = cause {
-                text = format!("{text}: {inner}");
-                cause = inner.source();
+    /// Watches the object until `done` says so; gives it as it then is. `missing` tells what is wanted, for the message.
+    ///
+    /// # Errors
+    /// The server refuses, or the object is not as wanted in time.
+    pub fn watch(
+        &self,
+        like: &Value,
+        deadline: Deadline,
+        missing: impl Fn(&Value) -> String,
+        done: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let api = self.api(like)?;
+        let fields = format!("metadata.name={}", super::name_of(like)?);
+        let last = std::cell::RefCell::new(Value::Null);
+        let watching = async {
+            let mut tries = 0;
+            loop {
+                let listed = api.list(&ListParams::default().fields(&fields)).await;
+                let version = match listed {
+                    Ok(list) => {
+                        let version = list.metadata.resource_version.clone().unwrap_or_default();
+                        if let Some(found) = list.items.into_iter().next() {
+                            let found = serde_json::to_value(found).context("decoding an object")?;
+                            last.replace(found.clone());
+                            if done(&found) {
+                                return Ok(found);
+                            }
+                        }
+                        version
+                    }
+                    Err(error) if passing(&error) => {
+                        tokio::time::sleep(pause(tries)).await;
+                        tries += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error).with_context(|| format!("watching {}", shown(like))),
+                };
+                let params = WatchParams::default().fields(&fields).timeout(290);
+                let stream = match api.watch(&params, &version).await {
+                    Ok(stream) => stream,
+                    Err(error) if passing(&error) || status(&error) == Some(410) => continue,
+                    Err(error) => return Err(error).with_context(|| format!("watching {}", shown(like))),
+                };
+                let mut stream = std::pin::pin!(stream);
+                // A stream that breaks or ends is begun anew.
+                while let Ok(Some(event)) = stream.try_next().await {
+                    let (WatchEvent::Added(found) | WatchEvent::Modified(found)) = event else { break };
+                    let found = serde_json::to_value(found).context("decoding an object")?;
+                    last.replace(found.clone());
+                    if done(&found) {
+                        return Ok(found);
+                    }
+                }
+                tokio::time::sleep(pause(tries)).await;
+                tries += 1;
             }
-            text
+        };
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(deadline.left(), watching).await });
+        match outcome {
+            Ok(found) => found,
+            Err(_) => bail!("{}: {}", shown(like), missing(&last.borrow())),
         }
     }
 }

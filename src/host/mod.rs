@@ -12,6 +12,7 @@ pub mod exec;
 pub mod ext4;
 pub mod modules;
 pub mod mount;
+pub mod net;
 pub mod power;
 pub mod root;
 pub mod uevent;

@@ -103,7 +103,14 @@ pub struct Events {
 #[derive(Debug)]
 struct Outlet {
     port: Port,
-    json: bool,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Text,
+    Json,
+    Kubeadm,
 }
 
 impl Events {
@@ -115,12 +122,17 @@ impl Events {
 
     /// Adds an outlet for text lines.
     pub fn add_text(&self, port: Port) {
-        self.outlets.borrow_mut().push(Outlet { port, json: false });
+        self.outlets.borrow_mut().push(Outlet { port, form: Form::Text });
     }
 
     /// Adds an outlet for JSON lines.
     pub fn add_json(&self, port: Port) {
-        self.outlets.borrow_mut().push(Outlet { port, json: true });
+        self.outlets.borrow_mut().push(Outlet { port, form: Form::Json });
+    }
+
+    /// Adds an outlet for lines that begin with the phase in brackets, as upstream's kubeadm prints its progress.
+    pub fn add_kubeadm(&self, port: Port) {
+        self.outlets.borrow_mut().push(Outlet { port, form: Form::Kubeadm });
     }
 
     /// Tells `event` to every outlet. An outlet that cannot be written to is closed: a full or unplugged console must
@@ -128,8 +140,11 @@ impl Events {
     pub fn tell(&self, event: &Event) {
         let t = (self.clock.since_boot() * 1000.0).round() / 1000.0;
         self.outlets.borrow_mut().retain_mut(|outlet| {
-            let line =
-                if outlet.json { json_line(t, event) } else { text_line(t, event, outlet.port.colour) };
+            let line = match outlet.form {
+                Form::Text => text_line(t, event, outlet.port.colour),
+                Form::Json => json_line(t, event),
+                Form::Kubeadm => kubeadm_line(event),
+            };
             line.is_none_or(|line| outlet.port.write_line(&line).is_ok())
         });
     }
@@ -192,6 +207,29 @@ fn text_line(t: f64, event: &Event, colour: bool) -> Option<String> {
     })
 }
 
+/// `[certs] apiserver: created (0.012 s)`; `None` for events that kubeadm has no line for.
+fn kubeadm_line(event: &Event) -> Option<String> {
+    let text = match event {
+        Event::Phase { phase, state: State::Done, change, ms, .. } => {
+            let (parent, child) = phase.split_once('/').map_or((phase.as_str(), ""), |(p, c)| (p, c));
+            // Upstream's lines say addons where the phase is addon.
+            let parent = if parent == "addon" { "addons" } else { parent };
+            let child = if child.is_empty() { String::new() } else { format!("{child}: ") };
+            let change = match change {
+                Some(Change::Created) => "created",
+                Some(Change::Updated) => "updated",
+                Some(Change::Removed) => "removed",
+                Some(Change::Unchanged) | None => "nothing to change",
+            };
+            format!("[{parent}] {child}{change} ({})", seconds(ms.unwrap_or(0)))
+        }
+        Event::Note { level: "info", text } => format!("[init] {text}"),
+        Event::Note { text, .. } => text.clone(),
+        _ => return None,
+    };
+    Some(text.replace(|c: char| c.is_control() && c != '\n', " "))
+}
+
 fn seconds(ms: u64) -> String {
     format!("{}.{:03} s", ms / 1000, ms % 1000)
 }
@@ -215,6 +253,19 @@ mod tests {
             "change":"created","ms":1234});
         assert_eq!(json, wanted);
         assert_eq!(text_line(1.5, &event, false).unwrap(), "[   1.500] ✓ init: certs/ca 1.234 s");
+    }
+
+    #[test]
+    fn kubeadms_lines_begin_with_the_phase() {
+        for (phase, line) in [
+            ("certs/apiserver", "[certs] apiserver: created (0.007 s)"),
+            ("kubelet-start", "[kubelet-start] created (0.007 s)"),
+            ("addon/coredns", "[addons] coredns: created (0.007 s)"),
+        ] {
+            let (plan, phase, change, ms) = ("init".into(), phase.into(), Some(Change::Created), Some(7));
+            let event = Event::Phase { plan, phase, state: State::Done, change, ms, why: None };
+            assert_eq!(kubeadm_line(&event).as_deref(), Some(line));
+        }
     }
 
     #[test]
