@@ -112,7 +112,7 @@ def make_images(tools, tree, work):
         file.truncate(size)
     tools.ext4(first, "COS_ACTIVE", size, tree, features=("^has_journal", "^metadata_csum", "^64bit", "^resize_inode"), usage=("-m", 0, "-N", inodes, "-i", 65536))
     for name, label in (("passive", "COS_PASSIVE"), ("recovery", "COS_SYSTEM")):
-        subprocess.run(["cp", "--sparse=always", "--reflink=auto", first, work / f"{name}.img"], check=True)
+        subprocess.run(["cp", "--sparse=auto", "--reflink=auto", first, work / f"{name}.img"], check=True)
         tools.run("sbin/tune2fs", "-L", label, work / f"{name}.img")
     return size
 

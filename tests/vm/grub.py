@@ -117,7 +117,7 @@ def main():
     failed = []
     with tempfile.TemporaryDirectory(prefix="grub.", dir=source.resolve().parent) as work:
         copy = Path(work) / "disk.img"
-        run("cp", "--sparse=always", "--reflink=auto", source, copy)
+        run("cp", "--sparse=auto", "--reflink=auto", source, copy)
         disk = Disk(copy, Path(work))
         for firmware, cases in (("bios", CASES), ("efi", [CASES[2], CASES[10]])):
             for case in cases:
