@@ -93,7 +93,7 @@ run_in_node() {
   first=$(first_process)
   [ -n "$first" ] || fail "node $name is not up"
   join_cgroups "$BASHPID"
-  exec nsenter --target "$first" --mount --uts --ipc --net --pid --cgroup --wd=/ -- \
+  exec nsenter --target "$first" --mount --uts --ipc --net --pid --cgroup --wdns=/ -- \
     /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
