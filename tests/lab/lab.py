@@ -1,7 +1,7 @@
 """The lab's nodes from Python: what is laid over the image's root filesystem, up, exec and down (node.sh), and `init` watched from outside.
 
 Standard library only. Every wait has a deadline; a Failed carries the reason that the test's line shows."""
-import os, re, shutil, signal, subprocess, tempfile, threading, time
+import fcntl, os, re, shutil, signal, subprocess, tempfile, threading, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +43,8 @@ class Lab:
 
     def __init__(self, kubeadm=None):
         """kubeadm: our binary; without, upstream's is the one under test."""
+        self.lock = open("/run/lock/rekindle-lab", "w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)  # names and addresses are the machine's: a second run waits until the first has ended
         self.own = "REKINDLE_LAB" not in os.environ
         self.dir = Path(tempfile.mkdtemp(prefix="rekindle-lab-") if self.own else os.environ["REKINDLE_LAB"]).resolve()
         rootfs = os.environ.get("REKINDLE_LAB_ROOTFS") or built("rootfs")
