@@ -80,6 +80,7 @@ up() { # IP SCRIPT
   rm -rf --one-file-system "$node"
   mkdir -p "$node"/{up,work,root,data/{containerd,kubelet,etcd,pods}}
   cp "$2" "$node/script"
+  trap down EXIT   # for what fails from here on; exec, at the end, forgets it
   make_network "$1"
   make_cgroups
   join_cgroups "$BASHPID"
