@@ -3,6 +3,22 @@
 kubernetes_src=$here/kubernetes
 kubernetes_version=$(awk '$1 == "k8s.io/kubernetes" {print $2}' "$kubernetes_src/go.mod")
 
+# need_go: a Go as new as the modules ask for. Where the machine has none, Debian's is unpacked into the cache, and fetches that one itself.
+need_go() {
+  local wanted
+  wanted=$(awk '$1 == "go" {print $2}' "$kubernetes_src/go.mod")
+  if command -v go >/dev/null && [ "$(printf '%s\n' "go$wanted" "$(go env GOVERSION)" | sort -V | head -1)" = "go$wanted" ]; then return; fi
+  need mmdebstrap debian-archive-keyring >&2
+  export PATH GOTOOLCHAIN=go$wanted
+  PATH=$(cached go "$(digest "$suite" "$wanted" "$(declare -f build_go)")" build_go)/bin:$PATH
+}
+
+build_go() {
+  debian_sources >"$1/sources"
+  retry mmdebstrap --quiet --variant=extract --include=golang-go --aptopt='APT::Install-Recommends "false"' "$suite" "$1/root" "$1/sources"
+  ln -s "$(cd "$1" && echo root/usr/lib/go-*/bin)" "$1/bin"
+}
+
 # The stamps that upstream's own build puts in; kubeadm and the API server compare and print them.
 kubernetes_stamps() {
   local p=k8s.io/component-base/version v=$kubernetes_version major minor
@@ -24,5 +40,5 @@ build_kubernetes() {
 
 build_upstream() { go_build "$kubernetes_src" "$1/" k8s.io/kubernetes/cmd/kubeadm k8s.io/kubernetes/cmd/kubectl; }
 
-kubernetes() { cached kubernetes "$(digest "$kubernetes_src" "$(go env GOVERSION)")" build_kubernetes; }
-upstream() { cached upstream "$(digest "$kubernetes_src/go.mod" "$kubernetes_src/go.sum" "$kubernetes_src/build.sh" "$(go env GOVERSION)")" build_upstream; }
+kubernetes() { need_go; cached kubernetes "$(digest "$kubernetes_src" "$(go env GOVERSION)")" build_kubernetes; }
+upstream() { need_go; cached upstream "$(digest "$kubernetes_src/go.mod" "$kubernetes_src/go.sum" "$kubernetes_src/build.sh" "$(go env GOVERSION)")" build_upstream; }

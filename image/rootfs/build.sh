@@ -89,6 +89,7 @@ lay_kubernetes() {
 }
 
 lay_containers() {
+  need_go
   (cd "$here/containers" && CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false' GOWORK=off retry go build -trimpath -o "$2/containers" .)
   "$2/containers" "$here/containers/images.json" "$1"
 }

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""grub.py DISK KERNEL: what the boot menu decides, in real GRUB from the real disk image.
+"""grub.py [DISK KERNEL]: what the boot menu decides, in real GRUB from the real disk image (built here if none is given).
 
 Every case states the environment block on COS_OEM and what is damaged, then which image the kernel must be told to boot, with which arguments, and the block
 afterwards. The oracles are not ours: the kernel's own report of its command line on the serial console, and GRUB's grub-editenv for the block.
 """
-import json, re, sys, tempfile
+import json, os, re, subprocess, sys, tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from qemu import Failed, Machine, run
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SHOW = "loglevel=6"  # makes the kernel print its command line
 ACTIVE, PASSIVE, SYSTEM = "COS_ACTIVE", "COS_PASSIVE", "COS_SYSTEM"
 BLOCK = 1024
@@ -112,21 +113,32 @@ def custom(disk):
     return path
 
 
+def build(work):
+    """The disk as image/build makes it, and the kernel for probing KVM. What the disk boots into does not matter: the kernel's first lines are enough."""
+    binary = ["--binary", os.environ["REKINDLE_BIN"]] if "REKINDLE_BIN" in os.environ else []
+    subprocess.run([ROOT / "image/build", "--out", work / "disk.img", *binary], check=True)
+    return work / "disk.img", Path(run(ROOT / "image/build", "rootfs").strip()) / "boot/vmlinuz"
+
+
 def main():
-    source, kernel = map(Path, sys.argv[1:3])
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="grub.", dir=source.resolve().parent) as work:
-        copy = Path(work) / "disk.img"
-        run("cp", "--sparse=auto", "--reflink=auto", source, copy)
-        disk = Disk(copy, Path(work))
+    failed, passed = 0, 0
+    with tempfile.TemporaryDirectory(prefix="grub.") as name:
+        work = Path(name)
+        if len(sys.argv) == 3:
+            kernel = Path(sys.argv[2])
+            run("cp", "--sparse=auto", "--reflink=auto", sys.argv[1], work / "disk.img")
+        else:
+            _, kernel = build(work)
+        disk = Disk(work / "disk.img", work)
         for firmware, cases in (("bios", CASES), ("efi", [CASES[2], CASES[10]])):
             for case in cases:
                 try:
                     problem = check(case, disk, kernel, firmware)
                 except Failed as failure:
                     problem = str(failure)
+                failed, passed = failed + bool(problem), passed + (not problem)
                 print(f"{'FAIL' if problem else 'ok  '} {firmware}: {case[0]}{': ' + problem if problem else ''}", flush=True)
-                failed += [case[0]] if problem else []
+    print(f"{passed} passed, {failed} failed", file=sys.stderr)  # one promise a line on the output, which tests/vm/run reads
     sys.exit(1 if failed else 0)
 
 
