@@ -30,7 +30,7 @@ fn conflist(subnets: &[String]) -> String {
             {
                 "type": "bridge",
                 "bridge": "cni0",
-                "isDefaultGateway": true,
+                "isGateway": true,
                 "ipMasq": true,
                 "hairpinMode": true,
                 "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
