@@ -145,9 +145,18 @@ fn reads_as_number(s: &str) -> bool {
         return !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
     }
     let begins = plain.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    // YAML 1.1 reads 12:30 as base 60; Go's writer quotes those, too.
-    let base60 = plain.contains(':') && plain.split(':').all(|p| !p.is_empty() && p.chars().all(|c| c.is_ascii_digit() || c == '.'));
-    begins && (plain.parse::<f64>().is_ok() || base60)
+    begins && (plain.parse::<f64>().is_ok() || reads_as_base_60(&plain))
+}
+
+/// `12:30`, which YAML 1.1 reads as a number to the base 60: Go's writer quotes those, too.
+fn reads_as_base_60(s: &str) -> bool {
+    let digits = |t: &str| t.chars().all(|c| c.is_ascii_digit());
+    let (whole, fraction) = s.split_once('.').unwrap_or((s, ""));
+    let mut parts = whole.split(':');
+    let first = parts.next().is_some_and(|p| !p.is_empty() && digits(p));
+    let mut rest = parts.peekable();
+    let some = rest.peek().is_some();
+    first && some && digits(fraction) && rest.all(|p| digits(p) && p.parse::<u8>().is_ok_and(|n| n < 60) && p.len() <= 2)
 }
 
 /// `2026-01-31…`: a timestamp.
@@ -231,6 +240,9 @@ mod tests {
             ("fd00::1", "fd00::1"),
             ("2026-01-31T00:00:00Z", "\"2026-01-31T00:00:00Z\""),
             ("12:30", "\"12:30\""),
+            ("190:20:30.15", "\"190:20:30.15\""),
+            ("12:61", "12:61"),
+            ("10.77.0.11:6443", "10.77.0.11:6443"),
             ("a\tb", "\"a\\tb\""),
             ("yes", "\"yes\""),
             ("[::1]:2379", "'[::1]:2379'"),
