@@ -24,6 +24,9 @@ struct Cli {
     /// Verbosity; accepted for upstream's sake.
     #[arg(short, long, global = true, value_name = "LEVEL")]
     v: Option<u8>,
+    /// Folder that stands for the root of the file system.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    rootfs: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -146,17 +149,17 @@ pub fn main(args: &[String]) -> ExitCode {
             return say(if wrong { Port::stderr() } else { Port::stdout() }, text.trim_end(), u8::from(wrong));
         }
     };
-    match run(cli.command) {
+    match run(cli.command, &cli.rootfs) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => say(Port::stderr(), &format!("error: {e:#}"), 1),
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command, rootfs: &str) -> Result<()> {
     match command {
         Command::Init(init) => match init.command {
-            None => run_init(init.flags, None),
-            Some(InitCommand::Phase { name, flags }) => run_init(*flags, Some(&phase_name(&name)?)),
+            None => run_init(rootfs, init.flags, None),
+            Some(InitCommand::Phase { name, flags }) => run_init(rootfs, *flags, Some(&phase_name(&name)?)),
         },
         Command::Version { output } => Ok(Port::stdout().write_line(&version(output))?),
         Command::Other(words) => {
@@ -266,8 +269,8 @@ fn absolute(host: &Host, path: &str) -> Result<String> {
     Ok(folder.join(path).to_string_lossy().into_owned())
 }
 
-fn run_init(flags: Flags, only: Option<&str>) -> Result<()> {
-    let host = Host::live()?;
+fn run_init(rootfs: &str, flags: Flags, only: Option<&str>) -> Result<()> {
+    let host = Host::at(std::path::Path::new(rootfs))?;
     let events = Events::new(host.clock.clone());
     events.add_kubeadm(Port::stdout());
     let documents = flags.documents(&host)?;
@@ -284,7 +287,7 @@ fn run_init(flags: Flags, only: Option<&str>) -> Result<()> {
         ignore_preflight_errors: ignored,
         upload_certs: flags.upload_certs,
         token_made,
-        proxy_env: proxy_env(&host)?,
+        proxy_env: proxy_env()?,
         out: Some(Port::stdout()),
         skip_token_print: flags.skip_token_print,
         skip_certificate_key_print: flags.skip_certificate_key_print,
@@ -294,8 +297,8 @@ fn run_init(flags: Flags, only: Option<&str>) -> Result<()> {
 }
 
 /// The proxy variables of this process, which go on to the Pods.
-fn proxy_env(host: &Host) -> Result<Vec<(String, String)>> {
-    let environment = host.root.read("/proc/self/environ")?;
+fn proxy_env() -> Result<Vec<(String, String)>> {
+    let environment = Host::live()?.root.read("/proc/self/environ")?;
     let all = environment.split(|b| *b == 0).filter_map(|line| {
         let (name, value) = std::str::from_utf8(line).ok()?.split_once('=')?;
         (name.to_lowercase().ends_with("_proxy") && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))

@@ -4,12 +4,13 @@ use anyhow::{Result, bail};
 use kube::core::ApiResource;
 use serde_json::Value;
 
-/// The kinds that this program writes, with their plurals in the API's paths.
-const KINDS: [(&str, &str, &str); 11] = [
+/// The kinds that this program reads or writes, with their plurals in the API's paths.
+const KINDS: [(&str, &str, &str); 12] = [
     ("v1", "ConfigMap", "configmaps"),
     ("v1", "Secret", "secrets"),
     ("v1", "Service", "services"),
     ("v1", "ServiceAccount", "serviceaccounts"),
+    ("v1", "Event", "events"),
     ("v1", "Node", "nodes"),
     ("apps/v1", "DaemonSet", "daemonsets"),
     ("apps/v1", "Deployment", "deployments"),

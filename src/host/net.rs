@@ -1,4 +1,4 @@
-//! The addresses of the machine's interfaces.
+//! The name of the machine and the addresses of its interfaces.
 
 use std::net::IpAddr;
 
@@ -18,4 +18,13 @@ pub fn addresses() -> Result<Vec<(String, IpAddr)>> {
         found.extend(ip.map(|ip| (interface.interface_name, ip)));
     }
     Ok(found)
+}
+
+/// The host's name.
+///
+/// # Errors
+/// The kernel does not tell, or it is not text.
+pub fn hostname() -> Result<String> {
+    let name = nix::unistd::gethostname().context("reading the host's name")?;
+    Ok(name.to_string_lossy().into_owned())
 }

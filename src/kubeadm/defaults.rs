@@ -155,13 +155,12 @@ pub fn advertise_address(routes: &str, addresses: &[(String, IpAddr)]) -> Option
     on(&wanted).or_else(|| on("lo"))
 }
 
-/// Reads [`Facts`] of the machine.
+/// Makes [`Facts`] of what the machine tells.
 ///
 /// # Errors
-/// The kernel's files cannot be read.
-pub fn facts(root: &Root, addresses: &[(String, IpAddr)]) -> anyhow::Result<Facts> {
+/// The kernel's table of routes cannot be read.
+pub fn facts(root: &Root, hostname: &str, addresses: &[(String, IpAddr)]) -> anyhow::Result<Facts> {
     let routes = root.read_text_opt("/proc/net/route")?.unwrap_or_default();
-    let hostname = root.read_text("/proc/sys/kernel/hostname")?;
     Ok(Facts {
         hostname: hostname.trim().to_lowercase(),
         address: advertise_address(&routes, addresses),

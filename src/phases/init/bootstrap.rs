@@ -204,7 +204,6 @@ fn cluster_info(c: &InitCtx) -> Result<String> {
         }}],
         "contexts": null,
         "current-context": "",
-        "preferences": {},
         "users": null,
     }))
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{InitCtx, kubernetes_file};
-use crate::host::Cmd;
+use super::{InitCtx, kubernetes_file, network};
+use crate::host::{Cmd, net};
 use crate::kubeadm::{KUBELET_DIR, component, documents, go_yaml, merge, sorted};
 use crate::oem::yaml;
 use crate::plan::Change;
@@ -26,7 +26,7 @@ impl InitCtx {
 /// The line of `kubeadm-flags.env`.
 fn flags(c: &InitCtx) -> Result<String> {
     let node = &c.config.init.node_registration;
-    let hostname = c.host.root.read_text("/proc/sys/kernel/hostname")?;
+    let hostname = net::hostname()?;
     let mut flags = Vec::new();
     if node.name != hostname.trim().to_lowercase() {
         flags.push(format!("--hostname-override={}", node.name));
@@ -56,6 +56,9 @@ pub(super) fn start(c: &mut InitCtx) -> Result<Change> {
     let active = c.host.exec.output(&Cmd::new("systemctl").args(["is-active", "--quiet", "kubelet"]))?.code == 0;
     if active && !wrote {
         return Ok(Change::Unchanged);
+    }
+    if c.options.first_boot {
+        network::expect_pod_network(c)?;
     }
     c.systemctl(&["daemon-reload"]).context("starting the kubelet")?;
     c.systemctl(&["restart", "kubelet"]).context("starting the kubelet")?;

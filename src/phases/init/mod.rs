@@ -57,6 +57,8 @@ pub struct Options {
     pub upload_certs: bool,
     /// The secret that holds them does not expire (as provider-kubeadm's).
     pub keep_uploaded_certs: bool,
+    /// A network for pods comes with it.
+    pub first_boot: bool,
     /// The bootstrap token was not named by the user but made for this run.
     pub token_made: bool,
     /// The DNS addon is left out.

@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use super::InitCtx;
 use super::bootstrap::node;
+use crate::cluster::Cluster;
+use crate::host::clock::Deadline;
+use crate::kubeadm::Config;
+use crate::kubeadm::net::{Cidr, subnets};
 use crate::plan::Change;
 
 /// Where the container runtime looks for networks.
@@ -49,6 +53,30 @@ fn foreign(names: &[String]) -> bool {
 fn pod_subnets(node: &Value) -> Vec<String> {
     let all = node["spec"]["podCIDRs"].as_array().into_iter().flatten();
     all.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+/// The subnets that the controller manager gives the first node of a cluster: of each of the cluster's subnets the first
+/// of a node's size. `None` where the user decides about that size, or about who gives them out.
+fn first_subnets(config: &Config) -> Option<Vec<String>> {
+    let decided = ["node-cidr-mask-size", "allocate-node-cidrs", "cidr-allocator-type", "cluster-cidr"];
+    let manager = &config.cluster.controller_manager.extra_args;
+    if manager.iter().any(|a| decided.iter().any(|d| a.name.starts_with(d))) {
+        return None;
+    }
+    let all = subnets(&config.cluster.networking.pod_subnet).ok()?;
+    let first = |c: &Cidr| format!("{}/{}", c.base, if c.base.is_ipv4() { 24 } else { 64 });
+    (!all.is_empty()).then(|| all.iter().map(first).collect())
+}
+
+/// Writes the network that this node will most likely get before the kubelet starts: it looks for one only every few
+/// seconds, and the node is Ready so much sooner. `pod-network` checks it against what the cluster says.
+pub(super) fn expect_pod_network(c: &InitCtx) -> Result<()> {
+    let names = c.host.root.list(CNI_DIR)?;
+    let Some(subnets) = first_subnets(&c.config).filter(|_| !foreign(&names) && !names.iter().any(|n| n == OURS)) else {
+        return Ok(());
+    };
+    c.host.root.create_dir_all(CNI_DIR, 0o755)?;
+    c.host.root.write_atomic(&format!("{CNI_DIR}/{OURS}"), conflist(&subnets).as_bytes(), 0o644)
 }
 
 pub(super) fn pod_network(c: &mut InitCtx) -> Result<Change> {
@@ -106,12 +134,40 @@ fn addon(kind: &str, name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "kube-system"}})
 }
 
-/// The Deployment of the DNS addon and the DaemonSet of kube-proxy, with what tells that they are available.
-pub(super) fn addons() -> [(Value, fn(&Value) -> bool, &'static str); 2] {
-    [
-        (addon("DaemonSet", "kube-proxy"), daemon_set_ready, "its pods are not available: see `kubectl -n kube-system describe pods`"),
-        (addon("Deployment", "coredns"), deployment_ready, "its pods are not available: see `kubectl -n kube-system describe pods`"),
-    ]
+/// The DaemonSet of kube-proxy and the Deployment of the DNS addon, with what tells that they are available.
+pub(super) fn addons() -> [(Value, fn(&Value) -> bool); 2] {
+    [(addon("DaemonSet", "kube-proxy"), daemon_set_ready), (addon("Deployment", "coredns"), deployment_ready)]
+}
+
+/// Waits until an addon is available. The message of a failure ends with what the cluster says went wrong lately.
+pub(super) fn addon_ready(cluster: &Cluster, like: &Value, done: fn(&Value) -> bool, deadline: Deadline, after: Deadline) -> Result<()> {
+    let waited = cluster.watch(like, deadline, |_| "its pods are not available".to_owned(), done);
+    let Err(error) = waited else { return Ok(()) };
+    let events = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "kube-system"}});
+    let lately = match cluster.list(&events, "type=Warning", after) {
+        Ok(warnings) => latest(warnings),
+        Err(why) => format!("they cannot be read: {why:#}"),
+    };
+    Err(error.context(format!("the cluster's latest warnings: {lately}")))
+}
+
+/// The three latest messages of Events, each once.
+fn latest(mut events: Vec<Value>) -> String {
+    let time = |e: &Value| {
+        let known = [&e["lastTimestamp"], &e["eventTime"], &e["metadata"]["creationTimestamp"]];
+        known.into_iter().find_map(|t| t.as_str()).unwrap_or_default().to_owned()
+    };
+    events.sort_by_key(|e| std::cmp::Reverse(time(e)));
+    let mut texts: Vec<String> = Vec::new();
+    for event in &events {
+        let message: String = event["message"].as_str().unwrap_or_default().chars().take(300).collect();
+        let text = format!("{}: {message}", event["involvedObject"]["name"].as_str().unwrap_or_default());
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.truncate(3);
+    if texts.is_empty() { "none".to_owned() } else { texts.join("; ") }
 }
 
 pub(super) fn ready(c: &mut InitCtx) -> Result<Change> {
@@ -119,9 +175,10 @@ pub(super) fn ready(c: &mut InitCtx) -> Result<Change> {
     let deadline = c.host.clock.deadline(READY);
     c.cluster()?.watch(&like, deadline, not_ready, is_ready)?;
     let wanted = [!c.config.cluster.proxy.disabled, !c.config.cluster.dns.disabled];
-    for ((like, done, missing), wanted) in addons().into_iter().zip(wanted) {
+    for ((like, done), wanted) in addons().into_iter().zip(wanted) {
         if wanted {
-            c.cluster()?.watch(&like, deadline, |_| missing.to_owned(), done)?;
+            let after = c.host.clock.deadline(READY + Duration::from_secs(10));
+            addon_ready(c.cluster()?, &like, done, deadline, after)?;
         }
     }
     if super::bootstrap::tainted(c) {
@@ -145,6 +202,33 @@ mod tests {
             let found: Vec<_> = ipam["routes"].as_array().unwrap().iter().map(|r| r["dst"].as_str().unwrap()).collect();
             assert_eq!(found, routes);
         }
+    }
+
+    #[test]
+    fn expects_the_first_subnet_unless_the_user_decides() {
+        use crate::kubeadm::{defaults, documents};
+        for (pods, arg, wanted) in [
+            ("10.244.0.0/16", "", Some(vec!["10.244.0.0/24"])),
+            ("10.0.0.0/14,fd00:1::/48", "", Some(vec!["10.0.0.0/24", "fd00:1::/64"])),
+            ("10.244.0.0/16", "node-cidr-mask-size-ipv4", None),
+            ("", "", None),
+        ] {
+            let text = format!(
+                "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking: {{podSubnet: '{pods}'}}\n\
+                 controllerManager: {{extraArgs: [{{name: 'x{arg}', value: '20'}}, {{name: '{arg}', value: '20'}}]}}\n"
+            );
+            let config = defaults::apply(documents::parse(&text, "f").unwrap(), &defaults::Facts::default());
+            let wanted = wanted.map(|w| w.into_iter().map(str::to_owned).collect());
+            assert_eq!(first_subnets(&config), wanted, "failed testcase: {pods} {arg}");
+        }
+    }
+
+    #[test]
+    fn the_latest_warnings_come_first_and_once() {
+        let event = |time: &str, text: &str| json!({"lastTimestamp": time, "message": text, "involvedObject": {"name": "p"}});
+        let all = vec![event("2026-01-01", "a"), event("2026-01-03", "b"), event("2026-01-02", "c"), event("2026-01-04", "b"), event("2025-01-01", "d")];
+        assert_eq!(latest(all), "p: b; p: c; p: a");
+        assert_eq!(latest(vec![]), "none");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn configuration(host: &Host, events: &Events, documents: Documents, preset:
         events.warn(format!("Ignored configuration document: {ignored}"));
     }
     let named = documents.init.iter().flat_map(|i| &i.bootstrap_tokens).any(|t| !t.token.is_empty());
-    let machine = defaults::facts(&host.root, &net::addresses()?)?;
+    let machine = defaults::facts(&host.root, &net::hostname()?, &net::addresses()?)?;
     let facts = Facts { token: super::bootstrap::random_token()?, ..machine };
     let facts = Facts { algorithm: preset.algorithm, pod_subnet: preset.pod_subnet, ..facts };
     let config = defaults::apply(documents, &facts);
@@ -143,7 +143,7 @@ pub fn first_boot(
     let preset = Facts { algorithm: FIRST_BOOT.0.into(), pod_subnet: FIRST_BOOT.1.into(), ..Facts::default() };
     let (config, token_made) = configuration(host, events, documents, preset)?;
     let ignored = &config.init.node_registration.ignore_preflight_errors;
-    let mut options = Options { token_made, out: None, ..options };
+    let mut options = Options { token_made, first_boot: true, out: None, ..options };
     options.ignore_preflight_errors.extend(ignored.iter().map(|name| name.to_lowercase()));
     let mut skip = config.init.skip_phases.clone();
     if !skip.iter().any(|name| name == "show-join-command") {
@@ -180,9 +180,10 @@ pub fn wait_ready(host: &Host, events: &Events, patience: Duration) -> Result<()
     let cluster = Cluster::new(&host.root.read_text("/etc/kubernetes/admin.conf")?, Some(&server))?;
     cluster.wait_ready("/readyz", deadline)?;
     node_ready(&cluster, &name, deadline)?;
-    for (like, done, missing) in network::addons() {
+    for (like, done) in network::addons() {
         if cluster.get(&like, deadline)?.is_some() {
-            cluster.watch(&like, deadline, |_| missing.to_owned(), done)?;
+            let after = host.clock.deadline(patience + Duration::from_secs(10));
+            network::addon_ready(&cluster, &like, done, deadline, after)?;
         }
     }
     events.info(format!("node {name} is Ready"));
