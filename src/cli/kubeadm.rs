@@ -146,7 +146,11 @@ pub fn main(args: &[String]) -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             let (wrong, text) = (e.use_stderr(), e.render().to_string());
-            return say(if wrong { Port::stderr() } else { Port::stdout() }, text.trim_end(), u8::from(wrong));
+            return say(
+                if wrong { Port::stderr() } else { Port::stdout() },
+                text.trim_end(),
+                u8::from(wrong),
+            );
         }
     };
     match run(cli.command, &cli.rootfs) {
@@ -243,10 +247,15 @@ impl Flags {
         put(&mut init.node_registration.cri_socket, &self.cri_socket);
         put(&mut init.local_api_endpoint.advertise_address, &self.apiserver_advertise_address);
         put(&mut init.certificate_key, &self.certificate_key);
-        init.local_api_endpoint.bind_port = self.apiserver_bind_port.unwrap_or(init.local_api_endpoint.bind_port);
+        init.local_api_endpoint.bind_port =
+            self.apiserver_bind_port.unwrap_or(init.local_api_endpoint.bind_port);
         if self.token.is_some() || self.token_ttl.is_some() {
             let token = self.token.clone().unwrap_or_default();
-            init.bootstrap_tokens.push(crate::kubeadm::v1beta4::BootstrapToken { token, ttl: self.token_ttl, ..Default::default() });
+            init.bootstrap_tokens.push(crate::kubeadm::v1beta4::BootstrapToken {
+                token,
+                ttl: self.token_ttl,
+                ..Default::default()
+            });
         }
         put(&mut cluster.certificates_dir, &self.cert_dir);
         put(&mut cluster.control_plane_endpoint, &self.control_plane_endpoint);
@@ -282,7 +291,11 @@ fn run_init(rootfs: &str, flags: Flags, only: Option<&str>) -> Result<()> {
     if ignored.len() > 1 && ignored.iter().any(|name| name == "all") {
         bail!("--ignore-preflight-errors: don't specify individual checks if 'all' is used");
     }
-    let skip = if flags.skip_phases.is_empty() { config.init.skip_phases.clone() } else { flags.skip_phases.clone() };
+    let skip = if flags.skip_phases.is_empty() {
+        config.init.skip_phases.clone()
+    } else {
+        flags.skip_phases.clone()
+    };
     let options = Options {
         ignore_preflight_errors: ignored,
         upload_certs: flags.upload_certs,
@@ -301,7 +314,8 @@ fn proxy_env() -> Result<Vec<(String, String)>> {
     let environment = Host::live()?.root.read("/proc/self/environ")?;
     let all = environment.split(|b| *b == 0).filter_map(|line| {
         let (name, value) = std::str::from_utf8(line).ok()?.split_once('=')?;
-        (name.to_lowercase().ends_with("_proxy") && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+        (name.to_lowercase().ends_with("_proxy") && !value.is_empty())
+            .then(|| (name.to_owned(), value.to_owned()))
     });
     Ok(all.collect())
 }
@@ -340,7 +354,10 @@ mod tests {
             _ => panic!("no init"),
         };
         for (text, mixed) in [
-            ("kubeadm init --config f --upload-certs --skip-phases a,b --node-name n --ignore-preflight-errors x -v=5", ""),
+            (
+                "kubeadm init --config f --upload-certs --skip-phases a,b --node-name n --ignore-preflight-errors x -v=5",
+                "",
+            ),
             ("kubeadm init --config f --certificate-key k --cri-socket s", "certificate-key cri-socket"),
         ] {
             assert_eq!(parse(text).not_beside_config().join(" "), mixed, "failed testcase: {text}");

@@ -102,7 +102,12 @@ impl Cluster {
     }
 
     /// Runs a request until it succeeds, fails for good, or `deadline` has passed.
-    fn request<T, F>(&self, what: &str, deadline: Deadline, request: impl Fn() -> F) -> Result<Result<T, kube::Error>>
+    fn request<T, F>(
+        &self,
+        what: &str,
+        deadline: Deadline,
+        request: impl Fn() -> F,
+    ) -> Result<Result<T, kube::Error>>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
@@ -194,7 +199,9 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::apply`].
     pub fn apply_all(&self, objects: &[Value], deadline: Deadline) -> Result<Change> {
-        objects.iter().try_fold(Change::Unchanged, |change, object| Ok(change.or(self.apply(object, deadline)?)))
+        objects
+            .iter()
+            .try_fold(Change::Unchanged, |change, object| Ok(change.or(self.apply(object, deadline)?)))
     }
 
     /// Changes the object by a merge patch. `false` if somebody else changed it since it was read.

@@ -55,9 +55,9 @@ pub fn health(component: &Health, deadline: Deadline) -> Result<()> {
         config.connect_timeout = Some(Duration::from_secs(5));
         config.default_retry = false;
         let client = Client::try_from(config).context("making a client for health requests")?;
-        until_healthy(&client, &component.path, deadline)
-            .await
-            .map_err(|why| anyhow::anyhow!("{} at {}{}: {why}", component.name, component.url, component.path))
+        until_healthy(&client, &component.path, deadline).await.map_err(|why| {
+            anyhow::anyhow!("{} at {}{}: {why}", component.name, component.url, component.path)
+        })
     })
 }
 

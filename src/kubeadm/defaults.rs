@@ -92,7 +92,10 @@ pub fn apply(documents: Documents, facts: &Facts) -> Config {
     set(&mut cluster.certificates_dir, "/etc/kubernetes/pki");
     set(&mut cluster.image_repository, "registry.k8s.io");
     set(&mut cluster.cluster_name, "kubernetes");
-    set(&mut cluster.encryption_algorithm, if facts.algorithm.is_empty() { "RSA-2048" } else { &facts.algorithm });
+    set(
+        &mut cluster.encryption_algorithm,
+        if facts.algorithm.is_empty() { "RSA-2048" } else { &facts.algorithm },
+    );
     cluster.certificate_validity_period.get_or_insert(GoDuration::hours(8760));
     cluster.ca_certificate_validity_period.get_or_insert(GoDuration::hours(87600));
     for san in &mut cluster.api_server.cert_sans {
@@ -148,10 +151,24 @@ pub fn default_interface(routes: &str) -> Option<String> {
 pub fn advertise_address(routes: &str, addresses: &[(String, IpAddr)]) -> Option<IpAddr> {
     let wanted = default_interface(routes)?;
     let global = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast()),
-        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified()),
+        IpAddr::V4(ip) => {
+            !(ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_unspecified()
+                || ip.is_broadcast())
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback() || ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified())
+        }
     };
-    let on = |name: &str| addresses.iter().filter(|(n, ip)| n == name && global(ip)).map(|(_, ip)| *ip).min_by_key(IpAddr::is_ipv6);
+    let on = |name: &str| {
+        addresses
+            .iter()
+            .filter(|(n, ip)| n == name && global(ip))
+            .map(|(_, ip)| *ip)
+            .min_by_key(IpAddr::is_ipv6)
+    };
     on(&wanted).or_else(|| on("lo"))
 }
 
@@ -180,7 +197,13 @@ mod tests {
     #[test]
     fn advertises_the_default_route() {
         let at = |name: &str, ip: &str| (name.to_owned(), ip.parse::<IpAddr>().unwrap());
-        let all = [at("lo", "127.0.0.1"), at("eth1", "192.168.1.5"), at("eth0", "fe80::1"), at("eth0", "fd00::5"), at("eth0", "10.0.77.5")];
+        let all = [
+            at("lo", "127.0.0.1"),
+            at("eth1", "192.168.1.5"),
+            at("eth0", "fe80::1"),
+            at("eth0", "fd00::5"),
+            at("eth0", "10.0.77.5"),
+        ];
         for (routes, addresses, wanted) in [
             (ROUTES, &all[..], Some("10.0.77.5")),
             (ROUTES, &all[..4], Some("fd00::5")),
@@ -197,7 +220,9 @@ mod tests {
 
     #[test]
     fn taints_absent_and_empty_differ() {
-        for (taints, wanted) in [("", 1), ("nodeRegistration: {taints: null}", 1), ("nodeRegistration: {taints: []}", 0)] {
+        for (taints, wanted) in
+            [("", 1), ("nodeRegistration: {taints: null}", 1), ("nodeRegistration: {taints: []}", 0)]
+        {
             let text = format!("apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\n{taints}\n");
             let config = apply(super::super::documents::parse(&text, "f").unwrap(), &Facts::default());
             let found = config.init.node_registration.taints.unwrap().len();

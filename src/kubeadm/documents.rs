@@ -131,7 +131,9 @@ fn version_refused(version: &str) -> String {
         "v1alpha1" => "v1.11",
         _ => return format!("kubeadm.k8s.io/{version} is unknown: want {API_VERSION}"),
     };
-    format!("kubeadm.k8s.io/{version} is too old: migrate the file with kubeadm {with} and its successors to {API_VERSION}")
+    format!(
+        "kubeadm.k8s.io/{version} is too old: migrate the file with kubeadm {with} and its successors to {API_VERSION}"
+    )
 }
 
 /// The documents of a text, each behind as many empty lines as stand before it in the file, so that line numbers in
@@ -175,7 +177,10 @@ mod tests {
         );
         let found = parse(&text, "f").unwrap();
         let init = found.init.unwrap();
-        assert_eq!((init.node_registration.name.as_str(), init.node_registration.taints), ("n1", Some(vec![])));
+        assert_eq!(
+            (init.node_registration.name.as_str(), init.node_registration.taints),
+            ("n1", Some(vec![]))
+        );
         assert_eq!(found.kubelet.unwrap()["failSwapOn"], Value::Bool(false));
         assert_eq!(found.ignored, ["v1, Kind=Secret"]);
         assert!(found.cluster.is_none());

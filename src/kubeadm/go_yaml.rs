@@ -91,7 +91,11 @@ fn text(out: &mut String, s: &str, indent: usize, key: bool) {
         return double_quoted(out, s);
     }
     if s.contains('\n') {
-        return if s.trim_start_matches('\n').is_empty() { double_quoted(out, s) } else { literal(out, s, indent) };
+        return if s.trim_start_matches('\n').is_empty() {
+            double_quoted(out, s)
+        } else {
+            literal(out, s, indent)
+        };
     }
     match quoting(s) {
         Quote::Plain => out.push_str(s),
@@ -123,7 +127,11 @@ fn quoting(s: &str) -> Quote {
     };
     let document = s.starts_with("---") || s.starts_with("...");
     let inner = s.contains(": ") || s.ends_with(':') || s.contains(" #");
-    if indicator || document || inner || s.starts_with(' ') || s.ends_with(' ') { Quote::Single } else { Quote::Plain }
+    if indicator || document || inner || s.starts_with(' ') || s.ends_with(' ') {
+        Quote::Single
+    } else {
+        Quote::Plain
+    }
 }
 
 fn reads_as_other_type(s: &str) -> bool {
@@ -156,15 +164,24 @@ fn reads_as_base_60(s: &str) -> bool {
     let first = parts.next().is_some_and(|p| !p.is_empty() && digits(p));
     let mut rest = parts.peekable();
     let some = rest.peek().is_some();
-    first && some && digits(fraction) && rest.all(|p| digits(p) && p.parse::<u8>().is_ok_and(|n| n < 60) && p.len() <= 2)
+    first
+        && some
+        && digits(fraction)
+        && rest.all(|p| digits(p) && p.parse::<u8>().is_ok_and(|n| n < 60) && p.len() <= 2)
 }
 
 /// `2026-01-31…`: a timestamp.
 fn reads_as_time(s: &str) -> bool {
     let mut parts = s.splitn(3, '-');
-    let (Some(year), Some(month), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let (Some(year), Some(month), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
     let digits = |t: &str| !t.is_empty() && t.chars().all(|c| c.is_ascii_digit());
-    year.len() == 4 && digits(year) && month.len() <= 2 && digits(month) && rest.starts_with(|c: char| c.is_ascii_digit())
+    year.len() == 4
+        && digits(year)
+        && month.len() <= 2
+        && digits(month)
+        && rest.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn literal(out: &mut String, s: &str, indent: usize) {
@@ -253,8 +270,44 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_as_it_was() {
-        let texts = ["", " a", "a ", "'", "\"", "\\", "a\nb", "\n", "\n\n", " a\nb\n\n", "a\n b\n", "\u{1}", "é", "%x", "null", "012", "1_000", "0b1", "?", "? a", "...", "---", "a:", "#", "~", ".5", "+1", "!x", "&a", "|", ">-"];
-        let value: Value = texts.iter().map(|t| (format!("k{t}"), json!({"t": t, "l": [t, [t]]}))).collect::<serde_json::Map<_, _>>().into();
+        let texts = [
+            "",
+            " a",
+            "a ",
+            "'",
+            "\"",
+            "\\",
+            "a\nb",
+            "\n",
+            "\n\n",
+            " a\nb\n\n",
+            "a\n b\n",
+            "\u{1}",
+            "é",
+            "%x",
+            "null",
+            "012",
+            "1_000",
+            "0b1",
+            "?",
+            "? a",
+            "...",
+            "---",
+            "a:",
+            "#",
+            "~",
+            ".5",
+            "+1",
+            "!x",
+            "&a",
+            "|",
+            ">-",
+        ];
+        let value: Value = texts
+            .iter()
+            .map(|t| (format!("k{t}"), json!({"t": t, "l": [t, [t]]})))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         let read: Value = crate::oem::yaml::parse(&write(&value), "test").unwrap();
         assert_eq!(read, value);
     }

@@ -117,7 +117,10 @@ mod tests {
     fn derives_what_provider_kubeadm_derives() {
         // printf secrettoken | sha256sum; printf ID.SECRET | sha256sum
         assert_eq!(bootstrap_token("secrettoken"), "f8289e.a78dd2126c3ef3a0");
-        assert_eq!(certificate_key("secrettoken"), "fc5a5176dd770453cf698c699d8ff81e757b6d238343188f8c312300846bd517");
+        assert_eq!(
+            certificate_key("secrettoken"),
+            "fc5a5176dd770453cf698c699d8ff81e757b6d238343188f8c312300846bd517"
+        );
     }
 
     #[test]

@@ -78,7 +78,9 @@ mod tests {
         ] {
             assert_eq!(minor(text), wanted, "failed testcase: {text}");
         }
-        for (text, wanted) in [("stable-1", true), ("latest", true), ("stable-1.36", true), ("v1.36.3", false)] {
+        for (text, wanted) in
+            [("stable-1", true), ("latest", true), ("stable-1.36", true), ("v1.36.3", false)]
+        {
             assert_eq!(is_label(text), wanted, "failed testcase: {text}");
         }
     }

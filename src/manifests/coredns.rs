@@ -45,11 +45,18 @@ pub fn objects(config: &Config, replicas: u32) -> Vec<Value> {
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata,
             "data": {"Corefile": corefile(&config.cluster.networking.dns_domain)},
         }),
-        rbac::cluster_role("system:coredns", json!([
-            watch("", &["endpoints", "services", "pods", "namespaces"]),
-            watch("discovery.k8s.io", &["endpointslices"]),
-        ])),
-        rbac::cluster_role_binding("system:coredns", "system:coredns", json!({"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"})),
+        rbac::cluster_role(
+            "system:coredns",
+            json!([
+                watch("", &["endpoints", "services", "pods", "namespaces"]),
+                watch("discovery.k8s.io", &["endpointslices"]),
+            ]),
+        ),
+        rbac::cluster_role_binding(
+            "system:coredns",
+            "system:coredns",
+            json!({"kind": "ServiceAccount", "name": "coredns", "namespace": "kube-system"}),
+        ),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
         deployment(config, replicas),
         service(config),

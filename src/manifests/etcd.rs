@@ -50,7 +50,10 @@ pub fn etcd(config: &Config) -> Value {
             Mount::new("etcd-certs", &config.pki("etcd"), false, "DirectoryOrCreate"),
         ],
         annotation: Some((text("kubeadm.kubernetes.io/etcd.advertise-client-urls"), client)),
-        startup_seconds: config.timeouts().control_plane_component_health_check.map_or(240, |d| d.0.as_secs()),
+        startup_seconds: config
+            .timeouts()
+            .control_plane_component_health_check
+            .map_or(240, |d| d.0.as_secs()),
     })
 }
 

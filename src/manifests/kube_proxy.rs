@@ -17,7 +17,13 @@ pub fn objects(config: &Config, host: &HostFacts) -> Vec<Value> {
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}),
         rbac::cluster_role_binding("kubeadm:node-proxier", "system:node-proxier", account),
     ];
-    objects.extend(rbac::reader("kube-system", "kube-proxy", "configmaps", "kube-proxy", &[rbac::group(NODE_TOKEN_GROUP)]));
+    objects.extend(rbac::reader(
+        "kube-system",
+        "kube-proxy",
+        "configmaps",
+        "kube-proxy",
+        &[rbac::group(NODE_TOKEN_GROUP)],
+    ));
     objects.push(daemon_set(config, host));
     objects
 }
@@ -58,7 +64,8 @@ users:
 }
 
 fn daemon_set(config: &Config, host: &HostFacts) -> Value {
-    let mut env = vec![json!({"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})];
+    let mut env =
+        vec![json!({"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})];
     env.extend(host.proxy_env.iter().map(|(name, value)| json!({"name": name, "value": value})));
     let mount = |path: &str, name: &str, read_only: bool| json!({"mountPath": path, "name": name, "readOnly": read_only});
     let container = json!({

@@ -75,12 +75,17 @@ pub fn bootstrap() -> Vec<Value> {
 /// Marks a ConfigMap that holds only generated values with their digest; an upgrade may then replace it.
 pub fn sign(config_map: &mut Value) {
     let mut context = Context::new(&SHA256);
-    let mut values: Vec<(&String, &str)> =
-        config_map["data"].as_object().into_iter().flatten().filter_map(|(k, v)| Some((k, v.as_str()?))).collect();
+    let mut values: Vec<(&String, &str)> = config_map["data"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some((k, v.as_str()?)))
+        .collect();
     values.sort_unstable();
     for (_, value) in values {
         context.update(value.as_bytes());
     }
     let hash: String = context.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    config_map["metadata"]["annotations"]["kubeadm.kubernetes.io/component-config.hash"] = json!(format!("sha256:{hash}"));
+    config_map["metadata"]["annotations"]["kubeadm.kubernetes.io/component-config.hash"] =
+        json!(format!("sha256:{hash}"));
 }

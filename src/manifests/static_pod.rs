@@ -175,7 +175,9 @@ pub(super) fn env(user: &[EnvVar], host: &HostFacts) -> Vec<Value> {
         if let Some(from) = &e.value_from {
             value["valueFrom"] = from.clone();
             // As the API server would default it.
-            if value["valueFrom"]["fieldRef"].is_object() && value["valueFrom"]["fieldRef"]["apiVersion"].is_null() {
+            if value["valueFrom"]["fieldRef"].is_object()
+                && value["valueFrom"]["fieldRef"]["apiVersion"].is_null()
+            {
                 value["valueFrom"]["fieldRef"]["apiVersion"] = json!("v1");
             }
         }
@@ -238,7 +240,10 @@ pub fn kube_apiserver(config: &Config, host: &HostFacts) -> Value {
         ("requestheader-group-headers", text("X-Remote-Group")),
         ("requestheader-username-headers", text("X-Remote-User")),
         ("secure-port", local.bind_port.to_string()),
-        ("service-account-issuer", format!("https://kubernetes.default.svc.{}", cluster.networking.dns_domain)),
+        (
+            "service-account-issuer",
+            format!("https://kubernetes.default.svc.{}", cluster.networking.dns_domain),
+        ),
         ("service-account-key-file", pki("sa.pub")),
         ("service-account-signing-key-file", pki("sa.key")),
         ("service-cluster-ip-range", cluster.networking.service_subnet.clone()),
@@ -359,7 +364,10 @@ pub fn kube_scheduler(config: &Config, host: &HostFacts) -> Value {
         },
         requests: json!({"cpu": "100m"}),
         env: env(&component.extra_envs, host),
-        mounts: all_mounts(vec![Mount::new("kubeconfig", &kubeconfig, true, "FileOrCreate")], &component.extra_volumes),
+        mounts: all_mounts(
+            vec![Mount::new("kubeconfig", &kubeconfig, true, "FileOrCreate")],
+            &component.extra_volumes,
+        ),
         annotation: None,
         startup_seconds: startup_seconds(config),
     })
@@ -380,7 +388,11 @@ mod tests {
             (&[("b", "9"), ("a", "8"), ("a", "7")], "x --b=9 --a=8 --a=7"),
             (&[("c", "")], "x --a=2 --b=1 --c="),
         ] {
-            assert_eq!(command("x", defaults(), &user(given)).join(" "), wanted, "failed testcase: {given:?}");
+            assert_eq!(
+                command("x", defaults(), &user(given)).join(" "),
+                wanted,
+                "failed testcase: {given:?}"
+            );
         }
         for (given, wanted) in [("Node,Foo", Some("Node")), ("Foo", None)] {
             let found = authorization_modes(&user(&[("authorization-mode", given)]));

@@ -81,7 +81,8 @@ pub fn check(pem: &str, key: &KeyPair, authority: Option<&str>, wanted: &[San]) 
     }
     if authority.is_some() {
         let names = names(&certificate);
-        let missing: Vec<_> = wanted.iter().filter(|san| !names.contains(san)).map(ToString::to_string).collect();
+        let missing: Vec<_> =
+            wanted.iter().filter(|san| !names.contains(san)).map(ToString::to_string).collect();
         if !missing.is_empty() {
             bail!("it is not valid for {}", missing.join(", "));
         }
@@ -92,7 +93,10 @@ pub fn check(pem: &str, key: &KeyPair, authority: Option<&str>, wanted: &[San]) 
 fn names(certificate: &X509Certificate<'_>) -> Vec<San> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
     let ip = |bytes: &[u8]| -> Option<IpAddr> {
-        <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+        <[u8; 4]>::try_from(bytes)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+            .ok()
     };
     let name = |general: &GeneralName<'_>| match general {
         GeneralName::DNSName(name) => Some(San::Dns((*name).to_owned())),
@@ -131,7 +135,9 @@ fn verifies(certificate: &X509Certificate<'_>, signer: &X509Certificate<'_>) -> 
         return false;
     }
     let key = signer.public_key().subject_public_key.data.as_ref();
-    let Some(algorithms) = algorithms(&certificate.signature_algorithm.algorithm.to_id_string()) else { return false };
+    let Some(algorithms) = algorithms(&certificate.signature_algorithm.algorithm.to_id_string()) else {
+        return false;
+    };
     algorithms.iter().any(|algorithm| {
         UnparsedPublicKey::new(*algorithm, key)
             .verify(certificate.tbs_certificate.as_ref(), certificate.signature_value.data.as_ref())
@@ -159,7 +165,14 @@ mod tests {
     use super::*;
 
     fn order(cn: &str, usage: Usage, sans: Vec<San>) -> Order {
-        Order { cn: cn.into(), organization: None, usage, sans, not_before: 1_700_000_000, not_after: 1_900_000_000 }
+        Order {
+            cn: cn.into(),
+            organization: None,
+            usage,
+            sans,
+            not_before: 1_700_000_000,
+            not_after: 1_900_000_000,
+        }
     }
 
     #[test]
@@ -168,15 +181,18 @@ mod tests {
             let keys: Vec<_> = (0..4).map(|_| generate(algorithm).unwrap()).collect();
             let ca = authority(&order("kubernetes", Usage::Authority, vec![]), &keys[0]).unwrap();
             let other = authority(&order("kubernetes", Usage::Authority, vec![]), &keys[1]).unwrap();
-            let middle = certificate(&order("middle", Usage::Authority, vec![]), &keys[3], &ca, &keys[0]).unwrap();
+            let middle =
+                certificate(&order("middle", Usage::Authority, vec![]), &keys[3], &ca, &keys[0]).unwrap();
             let san = |name: &str| San::Dns(name.to_owned());
             let ip = San::Ip("10.0.0.1".parse().unwrap());
             let wanted = vec![san("a"), ip.clone()];
-            let leaf = certificate(&order("x", Usage::Server, wanted.clone()), &keys[2], &ca, &keys[0]).unwrap();
-            let below = certificate(&order("x", Usage::Server, wanted.clone()), &keys[2], &middle, &keys[3]).unwrap();
+            let leaf =
+                certificate(&order("x", Usage::Server, wanted.clone()), &keys[2], &ca, &keys[0]).unwrap();
+            let below =
+                certificate(&order("x", Usage::Server, wanted.clone()), &keys[2], &middle, &keys[3]).unwrap();
             let chain = format!("{below}{middle}");
-            let cases: [(&str, &KeyPair, Option<&str>, Vec<San>, &str); 8] = [
-                (&leaf, &keys[2], Some(&ca), wanted.clone(), ""),
+            let cases = [
+                (leaf.as_str(), &keys[2], Some(ca.as_str()), wanted.clone(), ""),
                 (&chain, &keys[2], Some(&ca), wanted.clone(), ""),
                 (&below, &keys[2], Some(&ca), wanted.clone(), "did not sign"),
                 (&leaf, &keys[1], Some(&ca), wanted.clone(), "not its own"),
@@ -186,8 +202,12 @@ mod tests {
                 (&ca, &keys[0], None, vec![], ""),
             ];
             for (n, (pem, key, authority, sans, wrong)) in cases.into_iter().enumerate() {
-                let found = check(pem, key, authority, &sans).map_or_else(|e| e.to_string(), |()| String::new());
-                assert!(found.contains(wrong) && found.is_empty() == wrong.is_empty(), "failed testcase: {n}: {found}");
+                let found =
+                    check(pem, key, authority, &sans).map_or_else(|e| e.to_string(), |()| String::new());
+                assert!(
+                    found.contains(wrong) && found.is_empty() == wrong.is_empty(),
+                    "failed testcase: {n}: {found}"
+                );
             }
             assert_eq!(validity(&leaf).unwrap(), (1_700_000_000, 1_900_000_000));
         }

@@ -24,7 +24,9 @@ fn read(der: &[u8], wanted: u8) -> Result<(&[u8], &[u8])> {
         short @ 0..=127 => (usize::from(*short), rest),
         0x81 | 0x82 => {
             let count = usize::from(length & 0x7f);
-            let Some((bytes, rest)) = rest.split_at_checked(count) else { bail!("a private key that ends too early") };
+            let Some((bytes, rest)) = rest.split_at_checked(count) else {
+                bail!("a private key that ends too early")
+            };
             (bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b)), rest)
         }
         _ => bail!("a private key of an unknown form"),

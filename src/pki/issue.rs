@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 
 use super::spec::{San, Usage};
@@ -47,7 +47,8 @@ fn params(order: &Order) -> Result<CertificateParams> {
     for san in &order.sans {
         params.subject_alt_names.push(match san {
             San::Dns(name) => SanType::DnsName(
-                Ia5String::try_from(name.as_str()).with_context(|| format!("the name {name:?} in a certificate"))?,
+                Ia5String::try_from(name.as_str())
+                    .with_context(|| format!("the name {name:?} in a certificate"))?,
             ),
             San::Ip(ip) => SanType::IpAddress(*ip),
         });
@@ -85,7 +86,8 @@ fn serial() -> Result<SerialNumber> {
 /// # Errors
 /// A name cannot stand in a certificate, or the key does not sign.
 pub fn authority(order: &Order, key: &KeyPair) -> Result<String> {
-    let certificate = params(order)?.self_signed(key).with_context(|| format!("signing the authority {}", order.cn))?;
+    let certificate =
+        params(order)?.self_signed(key).with_context(|| format!("signing the authority {}", order.cn))?;
     Ok(certificate.pem().replace("\r\n", "\n"))
 }
 
@@ -93,8 +95,15 @@ pub fn authority(order: &Order, key: &KeyPair) -> Result<String> {
 ///
 /// # Errors
 /// As [`authority`], or `authority_pem` is no certificate.
-pub fn certificate(order: &Order, key: &KeyPair, authority_pem: &str, authority_key: &KeyPair) -> Result<String> {
-    let issuer = Issuer::from_ca_cert_pem(authority_pem, authority_key).context("reading the authority's certificate")?;
-    let certificate = params(order)?.signed_by(key, &issuer).with_context(|| format!("signing {}", order.cn))?;
+pub fn certificate(
+    order: &Order,
+    key: &KeyPair,
+    authority_pem: &str,
+    authority_key: &KeyPair,
+) -> Result<String> {
+    let issuer = Issuer::from_ca_cert_pem(authority_pem, authority_key)
+        .context("reading the authority's certificate")?;
+    let certificate =
+        params(order)?.signed_by(key, &issuer).with_context(|| format!("signing {}", order.cn))?;
     Ok(certificate.pem().replace("\r\n", "\n"))
 }

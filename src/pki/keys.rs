@@ -1,8 +1,8 @@
 //! Keys made by threads beside the work: RSA keys take a fifth of a second each, and a control plane wants sixteen.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize};
@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn more_keys_can_be_taken_than_were_ordered() {
         let keys = Keys::start("ECDSA-P256", 2);
-        let made: std::collections::BTreeSet<_> = (0..5).map(|_| pem(&keys.take().unwrap()).unwrap()).collect();
+        let made: std::collections::BTreeSet<_> =
+            (0..5).map(|_| pem(&keys.take().unwrap()).unwrap()).collect();
         assert_eq!(made.len(), 5);
     }
 
@@ -93,7 +94,10 @@ mod tests {
         for (algorithm, label) in [("ECDSA-P256", "EC"), ("ECDSA-P384", "EC"), ("RSA-2048", "RSA")] {
             let key = generate(algorithm).unwrap();
             let text = pem(&key).unwrap();
-            assert!(text.starts_with(&format!("-----BEGIN {label} PRIVATE KEY-----\n")), "failed testcase: {algorithm}");
+            assert!(
+                text.starts_with(&format!("-----BEGIN {label} PRIVATE KEY-----\n")),
+                "failed testcase: {algorithm}"
+            );
             let read = KeyPair::from_pem(&text).unwrap();
             assert_eq!(read.public_key_raw(), key.public_key_raw(), "failed testcase: {algorithm}");
         }

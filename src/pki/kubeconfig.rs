@@ -26,9 +26,21 @@ pub struct Spec {
 /// The kubeconfigs, in the order of kubeadm's phases.
 pub const SPECS: &[Spec] = &[
     row("admin", "admin.conf", |_| "kubernetes-admin".into(), Some("kubeadm:cluster-admins"), false),
-    row("super-admin", "super-admin.conf", |_| "kubernetes-super-admin".into(), Some("system:masters"), false),
+    row(
+        "super-admin",
+        "super-admin.conf",
+        |_| "kubernetes-super-admin".into(),
+        Some("system:masters"),
+        false,
+    ),
     row("kubelet", "kubelet.conf", |c| format!("system:node:{}", c.node()), Some("system:nodes"), true),
-    row("controller-manager", "controller-manager.conf", |_| "system:kube-controller-manager".into(), None, true),
+    row(
+        "controller-manager",
+        "controller-manager.conf",
+        |_| "system:kube-controller-manager".into(),
+        None,
+        true,
+    ),
     row("scheduler", "scheduler.conf", |_| "system:kube-scheduler".into(), None, true),
 ];
 
@@ -52,7 +64,14 @@ pub fn by_name(name: &str) -> Option<&'static Spec> {
 ///
 /// # Errors
 /// It has no YAML form.
-pub fn text(cluster: &str, server: &str, authority: &str, user: &str, certificate: &str, key: &str) -> Result<String> {
+pub fn text(
+    cluster: &str,
+    server: &str,
+    authority: &str,
+    user: &str,
+    certificate: &str,
+    key: &str,
+) -> Result<String> {
     let context = format!("{user}@{cluster}");
     documents::write(&json!({
         "apiVersion": "v1",
@@ -97,7 +116,9 @@ pub fn read(text: &str, file: &str) -> Result<Found> {
     let cluster = named("clusters", &context["cluster"], "cluster").unwrap_or_default();
     let user = named("users", &context["user"], "user").unwrap_or_default();
     let data = |value: &Value| -> Result<String> {
-        let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).with_context(|| format!("{file}: damaged base64"))?;
+        let bytes = STANDARD
+            .decode(value.as_str().unwrap_or_default())
+            .with_context(|| format!("{file}: damaged base64"))?;
         String::from_utf8(bytes).with_context(|| format!("{file}: damaged PEM"))
     };
     Ok(Found {

@@ -62,7 +62,12 @@ pub const SPECS: &[Spec] = &[
     authority("etcd-ca", "etcd/ca", |_| "etcd-ca"),
     leaf("etcd-server", "etcd/server", "etcd/ca", Usage::ServerAndClient, Config::node, etcd_server_sans),
     leaf("etcd-peer", "etcd/peer", "etcd/ca", Usage::ServerAndClient, Config::node, etcd_peer_sans),
-    client("etcd-healthcheck-client", "etcd/healthcheck-client", "etcd/ca", |_| "kube-etcd-healthcheck-client"),
+    client(
+        "etcd-healthcheck-client",
+        "etcd/healthcheck-client",
+        "etcd/ca",
+        |_| "kube-etcd-healthcheck-client",
+    ),
     client("apiserver-etcd-client", "apiserver-etcd-client", "etcd/ca", |_| "kube-apiserver-etcd-client"),
 ];
 
@@ -104,7 +109,8 @@ impl Spec {
     #[must_use]
     pub fn wanted(&self, config: &Config) -> (String, Vec<San>) {
         let cn = (self.cn)(config).to_owned();
-        let sans = if self.usage == Usage::Authority { vec![San::Dns(cn.clone())] } else { (self.sans)(config) };
+        let sans =
+            if self.usage == Usage::Authority { vec![San::Dns(cn.clone())] } else { (self.sans)(config) };
         (cn, sans)
     }
 }

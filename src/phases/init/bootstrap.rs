@@ -24,7 +24,11 @@ pub(super) fn kubeconfig(c: &InitCtx, file: &str) -> Result<String> {
 /// A client that may do everything. The group of admin.conf gets its rights from a binding that the first client has to
 /// make; only super-admin.conf may before. Where an earlier run made it, admin.conf is enough.
 pub(super) fn connect(c: &InitCtx) -> Result<(Cluster, Change)> {
-    let binding = rbac::cluster_role_binding("kubeadm:cluster-admins", "cluster-admin", rbac::group("kubeadm:cluster-admins"));
+    let binding = rbac::cluster_role_binding(
+        "kubeadm:cluster-admins",
+        "cluster-admin",
+        rbac::group("kubeadm:cluster-admins"),
+    );
     let local = c.config.local_endpoint();
     for file in ["admin.conf", "super-admin.conf"] {
         let Some(text) = c.host.root.read_text_opt(&kubernetes_file(file))? else { continue };
@@ -56,7 +60,8 @@ pub(super) fn mark_control_plane(c: &mut InitCtx) -> Result<Change> {
     let wanted = c.config.init.node_registration.taints.clone().unwrap_or_default();
     let deadline = c.deadline(c.config.timeouts().tls_bootstrap);
     let registered = |n: &Value| n["metadata"]["labels"]["kubernetes.io/hostname"].is_string();
-    let missing = |_: &Value| "the kubelet has not registered this node: see `journalctl -u kubelet`".to_owned();
+    let missing =
+        |_: &Value| "the kubelet has not registered this node: see `journalctl -u kubelet`".to_owned();
     for _ in 0..10 {
         let found = c.cluster()?.watch(&like, deadline, missing, registered)?;
         let Some(patch) = mark(&found, &wanted) else { return Ok(Change::Unchanged) };
@@ -111,7 +116,13 @@ pub(super) fn random_token() -> Result<String> {
 }
 
 /// The Secret of a bootstrap token.
-pub(super) fn token_secret(token: &str, description: &str, usages: &[String], groups: &[String], expires: Option<u64>) -> Value {
+pub(super) fn token_secret(
+    token: &str,
+    description: &str,
+    usages: &[String],
+    groups: &[String],
+    expires: Option<u64>,
+) -> Value {
     let (id, secret) = token.split_once('.').unwrap_or((token, ""));
     let mut data = Map::new();
     let mut put = |key: &str, value: &str| data.insert(key.to_owned(), Value::String(STANDARD.encode(value)));
@@ -189,7 +200,13 @@ pub(super) fn token(c: &mut InitCtx) -> Result<Change> {
         "data": {"kubeconfig": cluster_info(c)?},
     }));
     let anyone = [rbac::user("system:anonymous")];
-    objects.extend(rbac::reader("kube-public", "kubeadm:bootstrap-signer-clusterinfo", "configmaps", "cluster-info", &anyone));
+    objects.extend(rbac::reader(
+        "kube-public",
+        "kubeadm:bootstrap-signer-clusterinfo",
+        "configmaps",
+        "cluster-info",
+        &anyone,
+    ));
     Ok(change.or(c.cluster()?.apply_all(&objects, deadline)?))
 }
 
@@ -226,7 +243,11 @@ mod tests {
 
     #[test]
     fn marks_a_node_once_and_keeps_what_others_set() {
-        let taint = v1beta4::Taint { key: CONTROL_PLANE_TAINT.into(), effect: "NoSchedule".into(), ..Default::default() };
+        let taint = v1beta4::Taint {
+            key: CONTROL_PLANE_TAINT.into(),
+            effect: "NoSchedule".into(),
+            ..Default::default()
+        };
         let fresh = json!({"metadata": {"resourceVersion": "7", "labels": {"a": "b"}}, "spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}});
         let patch = mark(&fresh, std::slice::from_ref(&taint)).unwrap();
         assert_eq!(patch["metadata"]["resourceVersion"], "7");

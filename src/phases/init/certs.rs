@@ -19,7 +19,8 @@ impl InitCtx {
         let algorithm = &self.config.cluster.encryption_algorithm;
         if self.keys.is_none() {
             let root = &self.host.root;
-            let mut missing: Vec<String> = SPECS.iter().map(|s| self.config.pki(&format!("{}.key", s.base))).collect();
+            let mut missing: Vec<String> =
+                SPECS.iter().map(|s| self.config.pki(&format!("{}.key", s.base))).collect();
             missing.push(self.config.pki(SERVICE_ACCOUNT.0));
             missing.extend(kubeconfig::SPECS.iter().map(|s| kubernetes_file(s.file)));
             missing.retain(|file| !root.exists(file));
@@ -62,10 +63,13 @@ impl InitCtx {
 /// `certs/NAME`.
 pub(super) fn certificate(c: &mut InitCtx, name: &str) -> Result<Change> {
     let spec = spec::by_name(name).with_context(|| format!("certs/{name}: no such certificate"))?;
-    let (crt, key_file) = (c.config.pki(&format!("{}.crt", spec.base)), c.config.pki(&format!("{}.key", spec.base)));
+    let (crt, key_file) =
+        (c.config.pki(&format!("{}.crt", spec.base)), c.config.pki(&format!("{}.key", spec.base)));
     let found = c.host.root.read_text_opt(&crt)?;
     if found.is_some() && !c.host.root.exists(&key_file) {
-        bail!("{crt} is there, but not {key_file}: put the key beside it or remove the certificate (an external authority, whose key stays elsewhere, is not supported yet by rekindle)");
+        bail!(
+            "{crt} is there, but not {key_file}: put the key beside it or remove the certificate (an external authority, whose key stays elsewhere, is not supported yet by rekindle)"
+        );
     }
     let authority = match spec.authority {
         None => None,
@@ -80,8 +84,9 @@ pub(super) fn certificate(c: &mut InitCtx, name: &str) -> Result<Change> {
     let (cn, sans) = spec.wanted(&c.config);
     if let Some(pem) = found {
         let authority = authority.as_ref().map(|(pem, _)| pem.as_str());
-        check::check(&pem, &key, authority, &sans)
-            .with_context(|| format!("{crt} does not fit: remove it and {key_file} to have both made anew"))?;
+        check::check(&pem, &key, authority, &sans).with_context(|| {
+            format!("{crt} does not fit: remove it and {key_file} to have both made anew")
+        })?;
         c.warn_if_expired(&crt, &pem)?;
         return Ok(change);
     }
@@ -133,10 +138,16 @@ pub(super) fn kubeconfig(c: &mut InitCtx, name: &str) -> Result<Change> {
     if let Some(text) = c.host.root.read_text_opt(&path)? {
         let found = kubeconfig::read(&text, &path)?;
         if check::certificates(&found.authority).ok() != Some(check::certificates(&authority)?) {
-            bail!("{path} trusts another authority than {}: remove it to have it made anew", c.config.pki("ca.crt"));
+            bail!(
+                "{path} trusts another authority than {}: remove it to have it made anew",
+                c.config.pki("ca.crt")
+            );
         }
         if found.server != server {
-            c.events.warn(format!("{path} goes to {}, not to {server}: remove it to have it made anew", found.server));
+            c.events.warn(format!(
+                "{path} goes to {}, not to {server}: remove it to have it made anew",
+                found.server
+            ));
         }
         if !found.certificate.is_empty() {
             c.warn_if_expired(&path, &found.certificate)?;

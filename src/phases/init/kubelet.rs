@@ -53,7 +53,8 @@ pub(super) fn start(c: &mut InitCtx) -> Result<Change> {
     ] {
         wrote |= root.write_if_changed(&format!("{KUBELET_DIR}/{file}"), text.as_bytes(), 0o644)?;
     }
-    let active = c.host.exec.output(&Cmd::new("systemctl").args(["is-active", "--quiet", "kubelet"]))?.code == 0;
+    let active =
+        c.host.exec.output(&Cmd::new("systemctl").args(["is-active", "--quiet", "kubelet"]))?.code == 0;
     if active && !wrote {
         return Ok(Change::Unchanged);
     }

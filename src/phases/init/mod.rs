@@ -84,7 +84,13 @@ impl std::fmt::Debug for InitCtx {
 impl InitCtx {
     /// A context whose work has not begun.
     #[must_use]
-    pub fn new(host: &Host, events: &Events, config: Config, options: Options, begun: Vec<String>) -> InitCtx {
+    pub fn new(
+        host: &Host,
+        events: &Events,
+        config: Config,
+        options: Options,
+        begun: Vec<String>,
+    ) -> InitCtx {
         let started = host.clock.unix_seconds();
         let (host, events) = (host.clone(), events.clone());
         InitCtx { host, events, config, options, started, begun, keys: None, cluster: None }
@@ -130,7 +136,14 @@ macro_rules! phase {
         phase!($name, $hazard, $about, always, $run)
     };
     ($name:literal, $hazard:ident, $about:literal, $when:expr, $run:expr) => {
-        Phase { name: $name, about: $about, hazard: Hazard::$hazard, when: $when, on_error: OnError::Stop, run: $run }
+        Phase {
+            name: $name,
+            about: $about,
+            hazard: Hazard::$hazard,
+            when: $when,
+            on_error: OnError::Stop,
+            run: $run,
+        }
     };
 }
 
@@ -142,13 +155,19 @@ pub const INIT: &[Phase<InitCtx>] = &[
     phase!("certs/apiserver-kubelet-client", Writes, "its certificate as a client of kubelets", |c| {
         certs::certificate(c, "apiserver-kubelet-client")
     }),
-    phase!("certs/front-proxy-ca", Writes, "the front proxy's authority", |c| certs::certificate(c, "front-proxy-ca")),
+    phase!("certs/front-proxy-ca", Writes, "the front proxy's authority", |c| certs::certificate(
+        c,
+        "front-proxy-ca"
+    )),
     phase!("certs/front-proxy-client", Writes, "the front proxy's certificate", |c| {
         certs::certificate(c, "front-proxy-client")
     }),
     phase!("certs/etcd-ca", Writes, "etcd's authority", |c| certs::certificate(c, "etcd-ca")),
     phase!("certs/etcd-server", Writes, "etcd's certificate", |c| certs::certificate(c, "etcd-server")),
-    phase!("certs/etcd-peer", Writes, "etcd's certificate among its peers", |c| certs::certificate(c, "etcd-peer")),
+    phase!("certs/etcd-peer", Writes, "etcd's certificate among its peers", |c| certs::certificate(
+        c,
+        "etcd-peer"
+    )),
     phase!("certs/etcd-healthcheck-client", Writes, "the certificate that asks etcd for its health", |c| {
         certs::certificate(c, "etcd-healthcheck-client")
     }),
@@ -165,7 +184,12 @@ pub const INIT: &[Phase<InitCtx>] = &[
     phase!("kubeconfig/scheduler", Writes, "scheduler.conf", |c| certs::kubeconfig(c, "scheduler")),
     phase!("etcd/local", Writes, "etcd's static Pod", control_plane::etcd),
     phase!("control-plane/apiserver", Writes, "the API server's static Pod", control_plane::apiserver),
-    phase!("control-plane/controller-manager", Writes, "the controller manager's static Pod", control_plane::manager),
+    phase!(
+        "control-plane/controller-manager",
+        Writes,
+        "the controller manager's static Pod",
+        control_plane::manager
+    ),
     phase!("control-plane/scheduler", Writes, "the scheduler's static Pod", control_plane::scheduler),
     phase!("kubelet-start", Writes, "the kubelet's files, and its start", kubelet::start),
     phase!("wait-control-plane", Network, "until the control plane answers", wait::control_plane),
@@ -174,10 +198,27 @@ pub const INIT: &[Phase<InitCtx>] = &[
     phase!("upload-certs", Network, "Secret kubeadm-certs", |c| c.options.upload_certs, upload::certs),
     phase!("mark-control-plane", Network, "the node's labels and taints", bootstrap::mark_control_plane),
     phase!("bootstrap-token", Network, "what joining nodes need", bootstrap::token),
-    phase!("kubelet-finalize/enable-client-cert-rotation", Writes, "the kubelet renews its own certificate", kubelet::finalize),
+    phase!(
+        "kubelet-finalize/enable-client-cert-rotation",
+        Writes,
+        "the kubelet renews its own certificate",
+        kubelet::finalize
+    ),
     phase!("addon/coredns", Network, "the DNS addon", |c| !c.config.cluster.dns.disabled, addons::coredns),
-    phase!("addon/kube-proxy", Network, "the proxy addon", |c| !c.config.cluster.proxy.disabled, addons::kube_proxy),
-    phase!("show-join-command", Reads, "how other nodes join", |c| c.options.out.is_some(), show::join_command),
+    phase!(
+        "addon/kube-proxy",
+        Network,
+        "the proxy addon",
+        |c| !c.config.cluster.proxy.disabled,
+        addons::kube_proxy
+    ),
+    phase!(
+        "show-join-command",
+        Reads,
+        "how other nodes join",
+        |c| c.options.out.is_some(),
+        show::join_command
+    ),
 ];
 
 /// What a first boot wants after kubeadm's init.

@@ -72,7 +72,9 @@ fn first_subnets(config: &Config) -> Option<Vec<String>> {
 /// seconds, and the node is Ready so much sooner. `pod-network` checks it against what the cluster says.
 pub(super) fn expect_pod_network(c: &InitCtx) -> Result<()> {
     let names = c.host.root.list(CNI_DIR)?;
-    let Some(subnets) = first_subnets(&c.config).filter(|_| !foreign(&names) && !names.iter().any(|n| n == OURS)) else {
+    let Some(subnets) =
+        first_subnets(&c.config).filter(|_| !foreign(&names) && !names.iter().any(|n| n == OURS))
+    else {
         return Ok(());
     };
     c.host.root.create_dir_all(CNI_DIR, 0o755)?;
@@ -85,7 +87,9 @@ pub(super) fn pod_network(c: &mut InitCtx) -> Result<Change> {
         return Ok(Change::Unchanged);
     }
     if c.config.cluster.networking.pod_subnet.is_empty() {
-        c.events.warn(format!("networking.podSubnet is not set: pods wait until a network plugin writes into {CNI_DIR}"));
+        c.events.warn(format!(
+            "networking.podSubnet is not set: pods wait until a network plugin writes into {CNI_DIR}"
+        ));
         return Ok(Change::Unchanged);
     }
     let like = node(c);
@@ -127,20 +131,30 @@ fn deployment_ready(d: &Value) -> bool {
 fn daemon_set_ready(d: &Value) -> bool {
     let seen = d["status"]["observedGeneration"] == d["metadata"]["generation"];
     let number = |key: &str| d["status"][key].as_u64().unwrap_or(0);
-    seen && number("desiredNumberScheduled") > 0 && number("numberAvailable") >= number("desiredNumberScheduled")
+    seen && number("desiredNumberScheduled") > 0
+        && number("numberAvailable") >= number("desiredNumberScheduled")
 }
 
 fn addon(kind: &str, name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "kube-system"}})
 }
 
+/// Tells of an object whether it is as wanted.
+pub(super) type Done = fn(&Value) -> bool;
+
 /// The DaemonSet of kube-proxy and the Deployment of the DNS addon, with what tells that they are available.
-pub(super) fn addons() -> [(Value, fn(&Value) -> bool); 2] {
+pub(super) fn addons() -> [(Value, Done); 2] {
     [(addon("DaemonSet", "kube-proxy"), daemon_set_ready), (addon("Deployment", "coredns"), deployment_ready)]
 }
 
 /// Waits until an addon is available. The message of a failure ends with what the cluster says went wrong lately.
-pub(super) fn addon_ready(cluster: &Cluster, like: &Value, done: fn(&Value) -> bool, deadline: Deadline, after: Deadline) -> Result<()> {
+pub(super) fn addon_ready(
+    cluster: &Cluster,
+    like: &Value,
+    done: Done,
+    deadline: Deadline,
+    after: Deadline,
+) -> Result<()> {
     let waited = cluster.watch(like, deadline, |_| "its pods are not available".to_owned(), done);
     let Err(error) = waited else { return Ok(()) };
     let events = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "kube-system"}});
@@ -182,7 +196,9 @@ pub(super) fn ready(c: &mut InitCtx) -> Result<Change> {
         }
     }
     if super::bootstrap::tainted(c) {
-        c.events.info("this node runs no ordinary pods (its control-plane taint); nodeRegistration.taints: [] lets it");
+        c.events.info(
+            "this node runs no ordinary pods (its control-plane taint); nodeRegistration.taints: [] lets it",
+        );
     }
     Ok(Change::Unchanged)
 }
@@ -193,13 +209,18 @@ mod tests {
 
     #[test]
     fn a_network_for_one_family_and_for_two() {
-        for (subnets, routes) in [(vec!["10.244.0.0/24"], vec!["0.0.0.0/0"]), (vec!["10.244.0.0/24", "fd00::/64"], vec!["0.0.0.0/0", "::/0"])] {
+        for (subnets, routes) in [
+            (vec!["10.244.0.0/24"], vec!["0.0.0.0/0"]),
+            (vec!["10.244.0.0/24", "fd00::/64"], vec!["0.0.0.0/0", "::/0"]),
+        ] {
             let subnets: Vec<String> = subnets.into_iter().map(str::to_owned).collect();
             let value: Value = serde_json::from_str(&conflist(&subnets)).unwrap();
             let ipam = &value["plugins"][0]["ipam"];
-            let found: Vec<_> = ipam["ranges"].as_array().unwrap().iter().map(|r| r[0]["subnet"].as_str().unwrap()).collect();
+            let found: Vec<_> =
+                ipam["ranges"].as_array().unwrap().iter().map(|r| r[0]["subnet"].as_str().unwrap()).collect();
             assert_eq!(found, subnets);
-            let found: Vec<_> = ipam["routes"].as_array().unwrap().iter().map(|r| r["dst"].as_str().unwrap()).collect();
+            let found: Vec<_> =
+                ipam["routes"].as_array().unwrap().iter().map(|r| r["dst"].as_str().unwrap()).collect();
             assert_eq!(found, routes);
         }
     }
@@ -226,7 +247,13 @@ mod tests {
     #[test]
     fn the_latest_warnings_come_first_and_once() {
         let event = |time: &str, text: &str| json!({"lastTimestamp": time, "message": text, "involvedObject": {"name": "p"}});
-        let all = vec![event("2026-01-01", "a"), event("2026-01-03", "b"), event("2026-01-02", "c"), event("2026-01-04", "b"), event("2025-01-01", "d")];
+        let all = vec![
+            event("2026-01-01", "a"),
+            event("2026-01-03", "b"),
+            event("2026-01-02", "c"),
+            event("2026-01-04", "b"),
+            event("2025-01-01", "d"),
+        ];
         assert_eq!(latest(all), "p: b; p: c; p: a");
         assert_eq!(latest(vec![]), "none");
     }

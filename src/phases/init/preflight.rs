@@ -40,7 +40,10 @@ pub(super) fn run(c: &mut InitCtx) -> Result<Change> {
         return Ok(Change::Unchanged);
     }
     let lines: Vec<_> = wrong.iter().map(|f| format!("[ERROR {}]: {}", f.check, f.text)).collect();
-    bail!("preflight checks failed: {} (leave checks out with --ignore-preflight-errors=NAME,…)", lines.join("; "))
+    bail!(
+        "preflight checks failed: {} (leave checks out with --ignore-preflight-errors=NAME,…)",
+        lines.join("; ")
+    )
 }
 
 fn machine(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<()> {
@@ -57,7 +60,11 @@ fn machine(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<()
         add("Mem".into(), format!("{memory} MB of memory, and a control plane wants 1700 MB"), false);
     }
     if root.read_text_opt("/proc/swaps")?.is_some_and(|swaps| swaps.lines().count() > 1) {
-        add("Swap".into(), "swap is on, and the kubelet refuses that unless its configuration says failSwapOn: false".into(), true);
+        add(
+            "Swap".into(),
+            "swap is on, and the kubelet refuses that unless its configuration says failSwapOn: false".into(),
+            true,
+        );
     }
     let forwards = |add: &mut dyn FnMut(String, String, bool), path: &str| -> Result<()> {
         if root.read_text_opt(path)?.unwrap_or_default().trim() != "1" {
@@ -89,7 +96,11 @@ fn ports(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<()> 
     }
     for port in [c.config.init.local_api_endpoint.bind_port, 10259, 10257, 10250, 2379, 2380] {
         if taken.contains(&port) {
-            add(format!("Port-{port}"), format!("port {port} is in use: stop the program that holds it"), false);
+            add(
+                format!("Port-{port}"),
+                format!("port {port} is in use: stop the program that holds it"),
+                false,
+            );
         }
     }
     Ok(())
@@ -115,7 +126,11 @@ fn files(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<()> 
     ] {
         let path = format!("{MANIFESTS_DIR}/{name}.yaml");
         if root.exists(&path) && !c.began(phase) {
-            add(format!("FileAvailable-{}", path.replace('/', "-")), format!("{path} exists: reset this node first"), false);
+            add(
+                format!("FileAvailable-{}", path.replace('/', "-")),
+                format!("{path} exists: reset this node first"),
+                false,
+            );
         }
     }
     if let Some(local) = &c.config.cluster.etcd.local
@@ -123,7 +138,14 @@ fn files(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<()> 
         && !root.list(&local.data_dir)?.iter().all(|name| name == "lost+found")
     {
         let check = format!("DirAvailable-{}", local.data_dir.replace('/', "-"));
-        add(check, format!("{} is not empty: it may hold another cluster's data; reset this node first", local.data_dir), false);
+        add(
+            check,
+            format!(
+                "{} is not empty: it may hold another cluster's data; reset this node first",
+                local.data_dir
+            ),
+            false,
+        );
     }
     Ok(())
 }
@@ -136,7 +158,11 @@ fn programs(c: &InitCtx, add: &mut impl FnMut(String, String, bool)) -> Result<(
     let there = |name: &str| PATH.iter().any(|dir| root.exists(&format!("{dir}/{name}")));
     for name in ["losetup", "mount", "cp"] {
         if !there(name) {
-            add(format!("FileExisting-{name}"), format!("{name} is not installed, and the kubelet needs it"), false);
+            add(
+                format!("FileExisting-{name}"),
+                format!("{name} is not installed, and the kubelet needs it"),
+                false,
+            );
         }
     }
     if !there("kubelet") {
@@ -156,7 +182,8 @@ fn accepts(root: &Root, socket: &str) -> Result<bool> {
 }
 
 fn accepting(table: &str, socket: &str) -> bool {
-    let plain = |path: &str| path.strip_prefix("/var").filter(|p| p.starts_with("/run/")).unwrap_or(path).to_owned();
+    let plain =
+        |path: &str| path.strip_prefix("/var").filter(|p| p.starts_with("/run/")).unwrap_or(path).to_owned();
     table.lines().skip(1).any(|line| {
         let mut fields = line.split_whitespace();
         // Flags: bit 16 is __SO_ACCEPTCON of the kernel's net.h.

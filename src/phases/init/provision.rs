@@ -30,7 +30,12 @@ const PLAN: (&str, &str) = ("init", "init");
 ///
 /// # Errors
 /// All that is wrong with them, at once.
-pub fn configuration(host: &Host, events: &Events, documents: Documents, preset: Facts) -> Result<(Config, bool)> {
+pub fn configuration(
+    host: &Host,
+    events: &Events,
+    documents: Documents,
+    preset: Facts,
+) -> Result<(Config, bool)> {
     for ignored in &documents.ignored {
         events.warn(format!("Ignored configuration document: {ignored}"));
     }
@@ -107,7 +112,12 @@ fn begun(journal: &Journal) -> Vec<String> {
 ///
 /// # Errors
 /// The block is wrong, or a phase failed.
-pub fn provision(host: &Host, events: &Events, cluster: &oem::Cluster, journal_path: &str) -> Result<Vec<PhaseReport>> {
+pub fn provision(
+    host: &Host,
+    events: &Events,
+    cluster: &oem::Cluster,
+    journal_path: &str,
+) -> Result<Vec<PhaseReport>> {
     let documents = provider::documents(&provider::Cluster {
         token: &cluster.token.0,
         host: cluster.control_plane_host.as_deref().unwrap_or_default(),
@@ -140,7 +150,8 @@ pub fn first_boot(
     options: Options,
     journal_path: &str,
 ) -> Result<Vec<PhaseReport>> {
-    let preset = Facts { algorithm: FIRST_BOOT.0.into(), pod_subnet: FIRST_BOOT.1.into(), ..Facts::default() };
+    let preset =
+        Facts { algorithm: FIRST_BOOT.0.into(), pod_subnet: FIRST_BOOT.1.into(), ..Facts::default() };
     let (config, token_made) = configuration(host, events, documents, preset)?;
     let ignored = &config.init.node_registration.ignore_preflight_errors;
     let mut options = Options { token_made, first_boot: true, out: None, ..options };
@@ -165,7 +176,8 @@ fn this_node(kubeconfig: &str) -> Result<(String, String)> {
     let value: Value = crate::oem::yaml::parse(kubeconfig, "/etc/kubernetes/kubelet.conf")?;
     let context = value["current-context"].as_str().unwrap_or_default();
     let user = context.split('@').next().unwrap_or_default();
-    let name = user.strip_prefix("system:node:").context("/etc/kubernetes/kubelet.conf: its user is no node")?;
+    let name =
+        user.strip_prefix("system:node:").context("/etc/kubernetes/kubelet.conf: its user is no node")?;
     let server = value["clusters"][0]["cluster"]["server"].as_str().unwrap_or_default();
     Ok((name.to_owned(), server.to_owned()))
 }
@@ -205,7 +217,8 @@ mod tests {
 
     #[test]
     fn knows_its_node_by_the_kubelets_kubeconfig() {
-        let text = "current-context: system:node:n1@kubernetes\nclusters: [{cluster: {server: 'https://h:1'}}]\n";
+        let text =
+            "current-context: system:node:n1@kubernetes\nclusters: [{cluster: {server: 'https://h:1'}}]\n";
         assert_eq!(this_node(text).unwrap(), ("n1".to_owned(), "https://h:1".to_owned()));
         assert!(this_node("current-context: admin@kubernetes\n").is_err());
     }

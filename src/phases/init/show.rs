@@ -53,12 +53,16 @@ pub(super) fn join_command(c: &mut InitCtx) -> Result<Change> {
         let token = if c.options.skip_token_print { WITHHELD } else { &token.token };
         let mut join = Join { endpoint: &endpoint, token, pins: &pins, certificate_key: None };
         if !c.config.cluster.control_plane_endpoint.is_empty() {
-            join.certificate_key = Some(match (c.options.upload_certs, c.options.skip_certificate_key_print) {
-                (false, _) => "",
-                (true, true) => WITHHELD,
-                (true, false) => &c.config.init.certificate_key,
-            });
-            text.push_str(&format!("\nA control-plane node joins by this command, as root:\n\n  {}\n", command(&join)));
+            join.certificate_key =
+                Some(match (c.options.upload_certs, c.options.skip_certificate_key_print) {
+                    (false, _) => "",
+                    (true, true) => WITHHELD,
+                    (true, false) => &c.config.init.certificate_key,
+                });
+            text.push_str(&format!(
+                "\nA control-plane node joins by this command, as root:\n\n  {}\n",
+                command(&join)
+            ));
             join.certificate_key = None;
         }
         text.push_str(&format!("\nA worker joins by this command, as root:\n\n{}\n", command(&join)));
@@ -78,8 +82,14 @@ mod tests {
         let pins = ["sha256:aa".to_owned()];
         for (certificate_key, wanted) in [
             (None, "kubeadm join h:1 --token t \\\n\t--discovery-token-ca-cert-hash sha256:aa "),
-            (Some(""), "kubeadm join h:1 --token t \\\n\t--discovery-token-ca-cert-hash sha256:aa \\\n\t--control-plane "),
-            (Some("k"), "kubeadm join h:1 --token t \\\n\t--discovery-token-ca-cert-hash sha256:aa \\\n\t--control-plane --certificate-key k"),
+            (
+                Some(""),
+                "kubeadm join h:1 --token t \\\n\t--discovery-token-ca-cert-hash sha256:aa \\\n\t--control-plane ",
+            ),
+            (
+                Some("k"),
+                "kubeadm join h:1 --token t \\\n\t--discovery-token-ca-cert-hash sha256:aa \\\n\t--control-plane --certificate-key k",
+            ),
         ] {
             let join = Join { endpoint: "h:1", token: "t", pins: &pins, certificate_key };
             assert_eq!(command(&join), wanted, "failed testcase: {certificate_key:?}");

@@ -23,10 +23,20 @@ pub(super) fn kubeadm_config(c: &mut InitCtx) -> Result<Change> {
         "data": {"ClusterConfiguration": documents::write(&cluster)?},
     })];
     let readers = [rbac::group(NODE_TOKEN_GROUP), rbac::group("system:nodes")];
-    objects.extend(rbac::reader("kube-system", "kubeadm:nodes-kubeadm-config", "configmaps", "kubeadm-config", &readers));
+    objects.extend(rbac::reader(
+        "kube-system",
+        "kubeadm:nodes-kubeadm-config",
+        "configmaps",
+        "kubeadm-config",
+        &readers,
+    ));
     let user = rbac::user("kube-apiserver-kubelet-client");
     let mut change = bootstrap::cluster_admins(c)?;
-    objects.push(rbac::cluster_role_binding("kubeadm:apiserver-kubelet-client", "system:kubelet-api-admin", user));
+    objects.push(rbac::cluster_role_binding(
+        "kubeadm:apiserver-kubelet-client",
+        "system:kubelet-api-admin",
+        user,
+    ));
     let deadline = c.api_deadline();
     change = change.or(c.cluster()?.apply_all(&objects, deadline)?);
     Ok(change)
@@ -44,7 +54,13 @@ pub(super) fn kubelet_config(c: &mut InitCtx) -> Result<Change> {
     }
     let readers = [rbac::group("system:nodes"), rbac::group(NODE_TOKEN_GROUP)];
     let mut objects = vec![map];
-    objects.extend(rbac::reader("kube-system", "kubeadm:kubelet-config", "configmaps", "kubelet-config", &readers));
+    objects.extend(rbac::reader(
+        "kube-system",
+        "kubeadm:kubelet-config",
+        "configmaps",
+        "kubelet-config",
+        &readers,
+    ));
     let deadline = c.api_deadline();
     c.cluster()?.apply_all(&objects, deadline)
 }
@@ -82,7 +98,13 @@ pub(super) fn certs(c: &mut InitCtx) -> Result<Change> {
         "type": "Opaque",
     });
     let deadline = c.api_deadline();
-    let readers = rbac::reader("kube-system", "kubeadm:kubeadm-certs", "secrets", "kubeadm-certs", &[rbac::group(NODE_TOKEN_GROUP)]);
+    let readers = rbac::reader(
+        "kube-system",
+        "kubeadm:kubeadm-certs",
+        "secrets",
+        "kubeadm-certs",
+        &[rbac::group(NODE_TOKEN_GROUP)],
+    );
     let change = c.cluster()?.apply_all(&readers, deadline)?;
     if let Some(found) = c.cluster()?.get(&secret, deadline)?
         && files.iter().all(|(name, plain)| opens_to(&key, &found["data"][*name], plain))
@@ -94,7 +116,8 @@ pub(super) fn certs(c: &mut InitCtx) -> Result<Change> {
     let owner = bootstrap::token_secret(&bootstrap::random_token()?, "", &[], &[], ttl);
     let cluster = c.cluster()?;
     cluster.apply(&owner, deadline)?;
-    let owner = cluster.get(&owner, deadline)?.context("the token that owns the uploaded certificates is gone")?;
+    let owner =
+        cluster.get(&owner, deadline)?.context("the token that owns the uploaded certificates is gone")?;
     secret["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "v1", "kind": "Secret", "controller": true, "blockOwnerDeletion": true,
         "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
@@ -113,9 +136,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 fn cipher(hex: &str) -> Result<LessSafeKey> {
-    let digits = hex.as_bytes().chunks_exact(2).map(|pair| {
-        std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())
-    });
+    let digits = hex
+        .as_bytes()
+        .chunks_exact(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
     let Some(bytes) = digits.collect::<Option<Vec<u8>>>().filter(|b| b.len() == 32) else {
         bail!("certificateKey: want 64 hexadecimal digits");
     };
@@ -138,8 +162,12 @@ fn seal(key: &LessSafeKey, plain: &[u8]) -> Result<Vec<u8>> {
 
 fn opens_to(key: &LessSafeKey, value: &Value, plain: &[u8]) -> bool {
     let Ok(sealed) = STANDARD.decode(value.as_str().unwrap_or_default()) else { return false };
-    let Some((nonce, text)) = sealed.split_at_checked(NONCE_LEN) else { return plain.is_empty() && sealed.is_empty() };
-    let (Ok(nonce), mut text) = (Nonce::try_assume_unique_for_key(nonce), text.to_vec()) else { return false };
+    let Some((nonce, text)) = sealed.split_at_checked(NONCE_LEN) else {
+        return plain.is_empty() && sealed.is_empty();
+    };
+    let (Ok(nonce), mut text) = (Nonce::try_assume_unique_for_key(nonce), text.to_vec()) else {
+        return false;
+    };
     key.open_in_place(nonce, Aad::empty(), &mut text).is_ok_and(|found| found == plain)
 }
 

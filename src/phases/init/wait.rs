@@ -22,7 +22,8 @@ pub(super) fn control_plane(c: &mut InitCtx) -> Result<Change> {
         component("kube-controller-manager", &cluster.controller_manager.extra_args, 10257, "/healthz"),
         component("kube-scheduler", &cluster.scheduler.extra_args, 10259, "/livez"),
     ] {
-        health(&component, deadline).context("a component does not become healthy: see its log in /var/log/pods")?;
+        health(&component, deadline)
+            .context("a component does not become healthy: see its log in /var/log/pods")?;
     }
     Ok(Change::Unchanged)
 }
@@ -30,14 +31,21 @@ pub(super) fn control_plane(c: &mut InitCtx) -> Result<Change> {
 fn component(name: &str, user: &[Arg], port: u16, path: &str) -> Health {
     let value = |wanted: &str| user.iter().rev().find(|a| a.name == wanted).map(|a| a.value.clone());
     // One that listens on all addresses also listens on the loopback.
-    let host = value("bind-address").filter(|a| a != "0.0.0.0" && a != "::").unwrap_or_else(|| "127.0.0.1".to_owned());
+    let host = value("bind-address")
+        .filter(|a| a != "0.0.0.0" && a != "::")
+        .unwrap_or_else(|| "127.0.0.1".to_owned());
     let port = value("secure-port").and_then(|p| p.parse().ok()).unwrap_or(port);
-    Health { name: name.to_owned(), url: format!("https://{}", host_port(&host, port)), path: path.to_owned() }
+    Health {
+        name: name.to_owned(),
+        url: format!("https://{}", host_port(&host, port)),
+        path: path.to_owned(),
+    }
 }
 
 /// Where to look when the API server does not come up: at the kubelet first, as it starts everything else.
 fn diagnosis(c: &InitCtx) -> String {
-    let kubelet = Health { name: "kubelet".into(), url: "http://127.0.0.1:10248".into(), path: "/healthz".into() };
+    let kubelet =
+        Health { name: "kubelet".into(), url: "http://127.0.0.1:10248".into(), path: "/healthz".into() };
     match health(&kubelet, c.host.clock.deadline(std::time::Duration::ZERO)) {
         Ok(()) => "the kubelet is healthy, but the control plane it should start is not: see the logs in /var/log/pods".into(),
         Err(why) => format!("the kubelet, which starts the control plane, is not healthy ({why:#}): see `journalctl -u kubelet`"),
