@@ -42,9 +42,10 @@ fn runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the async runtime")
 }
 
-/// The pause before the `n`th next try: 20 ms, growing to 200 ms.
+/// The pause before the `n`th next try: 20 ms, growing to 200 ms, and to a second where that did not help.
 fn pause(n: u32) -> Duration {
-    Duration::from_millis(20 * u64::from(n.min(9) + 1))
+    // About twelve seconds of short pauses; a machine that is slower than that has better things to do than to answer us.
+    Duration::from_millis(if n < 60 { 20 * u64::from(n.min(9) + 1) } else { 1000 })
 }
 
 /// The server's own answer, if it is one.
