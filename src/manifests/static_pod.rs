@@ -74,8 +74,7 @@ pub(super) struct Container<'a> {
 pub(super) fn pod(c: Container<'_>) -> Value {
     let probe = |path: &str, delay: u32, failures: u64, period: u32| {
         let mut get = json!({"path": path, "port": "probe-port", "scheme": c.probe.scheme});
-        // A component that listens on every address is asked at the Pod's own.
-        if !["0.0.0.0", "::"].contains(&c.probe.host.as_str()) {
+        if !c.probe.host.is_empty() {
             get["host"] = json!(c.probe.host);
         }
         let mut probe = json!({"failureThreshold": failures, "httpGet": get, "periodSeconds": period, "timeoutSeconds": 15});
@@ -136,11 +135,7 @@ fn mount(m: &Mount) -> Value {
 }
 
 fn volume(m: &Mount) -> Value {
-    let mut path = json!({"path": m.host});
-    if !m.kind.is_empty() {
-        path["type"] = json!(m.kind);
-    }
-    json!({"hostPath": path, "name": m.name})
+    json!({"hostPath": {"path": m.host, "type": m.kind}, "name": m.name})
 }
 
 /// A command line: the defaults in alphabetical order without those that the user names, then the user's as they come.
@@ -204,6 +199,14 @@ fn all_mounts(mut ours: Vec<Mount>, user: &[HostPathMount]) -> Vec<Mount> {
     ours.extend(user.iter().map(Mount::from_user));
     ours.sort_by(|a, b| a.name.cmp(&b.name));
     ours
+}
+
+/// Where a component is asked for its health. One that listens on every address is asked at the Pod's own: empty.
+fn bind_address(user: &[Arg]) -> String {
+    match arg(user, "bind-address") {
+        Some("0.0.0.0" | "::") => String::new(),
+        given => given.unwrap_or("127.0.0.1").to_owned(),
+    }
 }
 
 fn startup_seconds(config: &Config) -> u64 {
@@ -323,7 +326,7 @@ pub fn kube_controller_manager(config: &Config, host: &HostFacts) -> Value {
         command: command("kube-controller-manager", defaults, &component.extra_args),
         port: 10257,
         probe: Probe {
-            host: text(arg(&component.extra_args, "bind-address").unwrap_or("127.0.0.1")),
+            host: bind_address(&component.extra_args),
             scheme: "HTTPS",
             live: "/healthz",
             ready: None,
@@ -356,7 +359,7 @@ pub fn kube_scheduler(config: &Config, host: &HostFacts) -> Value {
         command: command("kube-scheduler", defaults, &component.extra_args),
         port: 10259,
         probe: Probe {
-            host: text(arg(&component.extra_args, "bind-address").unwrap_or("127.0.0.1")),
+            host: bind_address(&component.extra_args),
             scheme: "HTTPS",
             live: "/livez",
             ready: Some("/readyz"),
