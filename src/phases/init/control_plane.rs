@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::InitCtx;
 use crate::kubeadm::{MANIFESTS_DIR, go_yaml};
-use crate::manifests::{etcd, static_pod};
+use crate::manifests::{control_plane, etcd};
 use crate::plan::Change;
 
 fn write(c: &InitCtx, name: &str, pod: &Value) -> Result<Change> {
@@ -25,13 +25,13 @@ pub(super) fn etcd(c: &mut InitCtx) -> Result<Change> {
 }
 
 pub(super) fn apiserver(c: &mut InitCtx) -> Result<Change> {
-    write(c, "kube-apiserver", &static_pod::kube_apiserver(&c.config, &c.host_facts()))
+    write(c, "kube-apiserver", &control_plane::kube_apiserver(&c.config, &c.host_facts()))
 }
 
 pub(super) fn manager(c: &mut InitCtx) -> Result<Change> {
-    write(c, "kube-controller-manager", &static_pod::kube_controller_manager(&c.config, &c.host_facts()))
+    write(c, "kube-controller-manager", &control_plane::kube_controller_manager(&c.config, &c.host_facts()))
 }
 
 pub(super) fn scheduler(c: &mut InitCtx) -> Result<Change> {
-    write(c, "kube-scheduler", &static_pod::kube_scheduler(&c.config, &c.host_facts()))
+    write(c, "kube-scheduler", &control_plane::kube_scheduler(&c.config, &c.host_facts()))
 }
