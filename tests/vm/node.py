@@ -4,7 +4,7 @@ import json, re
 from qemu import Failed, Machine
 
 # Under software emulation everything takes about ten times as long as on hardware.
-BOOT, READY, COMMAND = 300, 1500, 120
+BOOT, READY, COMMAND = 600, 1500, 240
 
 
 class Node(Machine):
