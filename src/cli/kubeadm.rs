@@ -137,6 +137,13 @@ struct Flags {
     /// Hand the authorities to later control-plane nodes.
     #[arg(long)]
     upload_certs: bool,
+    /// Upstream's flags that are refused by name.
+    #[arg(long, hide = true)]
+    dry_run: bool,
+    #[arg(long, hide = true)]
+    feature_gates: Option<String>,
+    #[arg(long, hide = true)]
+    patches: Option<String>,
 }
 
 /// Runs one command line. Exit codes are upstream's: 0 or 1.
@@ -226,6 +233,14 @@ impl Flags {
 
     /// The documents of the file, or those that the flags stand for.
     fn documents(&self, host: &Host) -> Result<Documents> {
+        let refused = [
+            ("dry-run", self.dry_run),
+            ("feature-gates", self.feature_gates.is_some()),
+            ("patches", self.patches.is_some()),
+        ];
+        if let Some((name, _)) = refused.iter().find(|(_, given)| *given) {
+            bail!("--{name} is not supported yet by rekindle: leave it out");
+        }
         let mut documents = match &self.config {
             None => Documents::default(),
             Some(file) => {

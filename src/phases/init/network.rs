@@ -188,7 +188,9 @@ pub(super) fn ready(c: &mut InitCtx) -> Result<Change> {
     let like = node(c);
     let deadline = c.host.clock.deadline(READY);
     c.cluster()?.watch(&like, deadline, not_ready, is_ready)?;
-    let wanted = [!c.config.cluster.proxy.disabled, !c.config.cluster.dns.disabled];
+    let (cluster, options) = (&c.config.cluster, &c.options);
+    let wanted =
+        [!cluster.proxy.disabled && !options.skip_kube_proxy, !cluster.dns.disabled && !options.skip_coredns];
     for ((like, done), wanted) in addons().into_iter().zip(wanted) {
         if wanted {
             let after = c.host.clock.deadline(READY + Duration::from_secs(10));

@@ -87,6 +87,11 @@ pub(super) fn certs(c: &mut InitCtx) -> Result<Change> {
         c.config.init.certificate_key = hex(&key);
     }
     let key = cipher(&c.config.init.certificate_key)?;
+    if let Some(out) = c.options.out.as_mut().filter(|_| !c.options.skip_certificate_key_print) {
+        // Wrappers take the line after this one.
+        let text = format!("[upload-certs] Using certificate key:\n{}", c.config.init.certificate_key);
+        out.write_line(&text).context("printing the certificate key")?;
+    }
     let mut files = Vec::new();
     for (name, file) in SHARED {
         files.push((name, c.host.root.read_opt(&c.config.pki(file))?.unwrap_or_default()));
