@@ -145,3 +145,23 @@ def check_first_boot_again(node):
     said = node.exec("rekindle", "provision", timeout=400)
     if "✓ init:" in said:
         raise Failed(f"a provisioned node was provisioned: {tail(said)}")
+
+
+def check_uploaded_certificates(node):
+    """Upstream's kubeadm, joining with the derived token and key, downloads and decrypts the authorities that first boot uploaded."""
+    sha = run("sha256sum", stdin="lab-token").split()[0]
+    token = f"{sha[-6:]}.{sha[:16]}"
+    key = run("sha256sum", stdin=token).split()[0]
+    shared = "ca.crt ca.key front-proxy-ca.crt front-proxy-ca.key sa.pub sa.key etcd/ca.crt etcd/ca.key"
+    digests = f"cd /etc/kubernetes/pki && sha256sum {shared}"
+    before = node.exec("sh", "-c", digests)
+    # Gone from the node's disk, kept aside: what is there afterwards came through the cluster. admin.conf would be used instead of the token.
+    node.exec("sh", "-c", f"cd /etc/kubernetes && mkdir /tmp/aside && cp -a pki admin.conf /tmp/aside/ && rm admin.conf && cd pki && rm {shared}")
+    try:
+        node.exec(UPSTREAM, "join", "phase", "control-plane-prepare", "download-certs", f"{node.ip}:6443", "--control-plane", "--token", token,
+                  "--certificate-key", key, "--discovery-token-unsafe-skip-ca-verification", timeout=120)
+        after = node.exec("sh", "-c", digests)
+    finally:
+        node.exec("sh", "-c", "cp -a /tmp/aside/pki /tmp/aside/admin.conf /etc/kubernetes/ && rm -r /tmp/aside")
+    if before != after:
+        raise Failed("what was downloaded differs from what was there")
