@@ -5,13 +5,14 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 /// The kinds that this program reads or writes, with their plurals in the API's paths.
-const KINDS: [(&str, &str, &str); 12] = [
+const KINDS: [(&str, &str, &str); 13] = [
     ("v1", "ConfigMap", "configmaps"),
     ("v1", "Secret", "secrets"),
     ("v1", "Service", "services"),
     ("v1", "ServiceAccount", "serviceaccounts"),
     ("v1", "Event", "events"),
     ("v1", "Node", "nodes"),
+    ("v1", "Pod", "pods"),
     ("apps/v1", "DaemonSet", "daemonsets"),
     ("apps/v1", "Deployment", "deployments"),
     ("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles"),

@@ -11,6 +11,7 @@ mod kubelet;
 mod network;
 mod preflight;
 mod provision;
+mod rebooted;
 mod show;
 mod upload;
 mod wait;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::rebooted::{Boot, system_pods};
 use super::{INIT, InitCtx, Options, PROVISION_EXTRA, network};
 use crate::cluster::Cluster;
-use crate::host::clock::Deadline;
 use crate::host::{Host, net};
 use crate::kubeadm::defaults::{self, Facts};
 use crate::kubeadm::documents::Documents;
@@ -191,7 +191,10 @@ pub fn wait_ready(host: &Host, events: &Events, patience: Duration) -> Result<()
     let (name, server) = this_node(&host.root.read_text("/etc/kubernetes/kubelet.conf")?)?;
     let cluster = Cluster::new(&host.root.read_text("/etc/kubernetes/admin.conf")?, Some(&server))?;
     cluster.wait_ready("/readyz", deadline)?;
-    node_ready(&cluster, &name, deadline)?;
+    let boot = Boot::read(&host.root)?;
+    let like = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+    cluster.watch(&like, deadline, network::not_ready, |node| boot.has_node(node))?;
+    system_pods(&cluster, &boot, &name, deadline)?;
     for (like, done) in network::addons() {
         if cluster.get(&like, deadline)?.is_some() {
             let after = host.clock.deadline(patience + Duration::from_secs(10));
@@ -200,15 +203,6 @@ pub fn wait_ready(host: &Host, events: &Events, patience: Duration) -> Result<()
     }
     events.info(format!("node {name} is Ready"));
     Ok(())
-}
-
-/// Waits until a node is Ready.
-///
-/// # Errors
-/// It is not in time; the message is the kubelet's.
-fn node_ready(cluster: &Cluster, name: &str, deadline: Deadline) -> Result<()> {
-    let like = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
-    cluster.watch(&like, deadline, network::not_ready, network::is_ready).map(|_| ())
 }
 
 #[cfg(test)]
