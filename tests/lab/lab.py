@@ -1,7 +1,7 @@
 """The lab's nodes from Python: what is laid over the image's root filesystem, up, exec and down (node.sh), and `init` watched from outside.
 
 Standard library only. Every wait has a deadline; a Failed carries the reason that the test's line shows."""
-import fcntl, os, re, shutil, signal, subprocess, tempfile, threading, time
+import contextlib, fcntl, os, re, shutil, signal, subprocess, tempfile, threading, time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -165,6 +165,7 @@ class Init:
     def kill(self):
         """The process itself, as SIGKILL finds it; what it started, such as the kubelet, goes on."""
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it was quicker: its exit code tells how it ended
+                os.kill(self.pid, signal.SIGKILL)
         else:
             self.process.kill()

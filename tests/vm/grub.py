@@ -69,13 +69,18 @@ class Disk:
         rubbish.write_bytes(b"rubbish\n" * 4096)
         size = lambda: int(re.search(r"Size: (\d+)", self.debugfs(name, f"stat {path}"))[1])
         before = size()
-        self.debugfs(name, f"ln {path} /kept", f"unlink {path}", f"write {rubbish} {path}")
+        self.debugfs(name, f"ln {path} {kept(path)}", f"unlink {path}", f"write {rubbish} {path}")
         if size() == before:
             raise Failed(f"debugfs did not replace {lost}")
 
     def restore(self, lost):
         name, path = lost.split(":")
-        self.debugfs(name, f"rm {path}", f"ln /kept {path}", "unlink /kept")
+        self.debugfs(name, f"rm {path}", f"ln {kept(path)} {path}", f"unlink {kept(path)}")
+
+
+def kept(path):
+    """Each lost file has a name of its own: two may be lost at once."""
+    return f"/kept.{Path(path).name}"
 
 
 def boots(disk, kernel, firmware):
