@@ -39,10 +39,11 @@ class Node(Machine):
 
     def shell(self, command, seconds=COMMAND, check=True):
         """Runs a command as root and returns what it printed. The marks cannot occur in the echo of the command itself."""
+        self.asked = mark = getattr(self, "asked", 0) + 1
         start = len(self.console.text)
-        self.send_console(f"echo '@@'begin; {command}; echo '@@'end $?\n")
-        _, at = self.wait_console(r"@@begin\r?\n", seconds, start)
-        match, _ = self.wait_console(r"(?s)(.*?)@@end (\d+)", seconds, at)
+        self.send_console(f"echo '@@'begin{mark}; {command}; echo '@@'end{mark} $?\n")
+        _, at = self.wait_console(rf"@@begin{mark}\r?\n", seconds, start)
+        match, _ = self.wait_console(rf"(?s)(.*?)@@end{mark} (\d+)\r?\n", seconds, at)
         text, code = match.group(1).decode(errors="replace").replace("\r", ""), int(match.group(2))
         if check and code:
             raise Failed(f"{command}: exit code {code}: {text}")
