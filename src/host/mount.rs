@@ -49,22 +49,6 @@ pub fn relocate(host: &Host, source: &Path, target: &Path) -> Result<()> {
     raw(host, Some(source), target, MsFlags::MS_MOVE, "moving")
 }
 
-/// Remounts `target` with other flags.
-///
-/// # Errors
-/// The kernel refuses: something is still open for writing, or the disk is write-protected.
-pub fn remount(host: &Host, target: &Path, flags: MsFlags) -> Result<()> {
-    raw(host, None, target, MsFlags::MS_REMOUNT | flags, "remounting")
-}
-
-/// Lets mounts below `target` be seen in other namespaces, which the kubelet needs.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn share(host: &Host, target: &Path) -> Result<()> {
-    raw(host, None, target, MsFlags::MS_SHARED | MsFlags::MS_REC, "sharing")
-}
-
 fn raw(host: &Host, source: Option<&Path>, target: &Path, flags: MsFlags, doing: &str) -> Result<()> {
     host.effects.next()?;
     nix::mount::mount(source, target, None::<&str>, flags, None::<&str>).with_context(|| {

@@ -13,7 +13,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat, renameat};
 use nix::sys::stat::{Mode, fstatat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, linkat, symlinkat, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, symlinkat, unlinkat};
 
 use super::Effects;
 
@@ -366,17 +366,6 @@ impl Root {
         self.effects.next()?;
         fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
             .with_context(|| self.what("setting the owner of", path))
-    }
-
-    /// Hard-links `from` as `to`.
-    ///
-    /// # Errors
-    /// `to` is taken, or the two are on different file systems.
-    pub fn hard_link(&self, from: &str, to: &str) -> Result<()> {
-        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
-        self.effects.next()?;
-        linkat(&from_dir, from_name.as_str(), &to_dir, to_name.as_str(), AtFlags::empty())
-            .with_context(|| format!("{} as {to}", self.what("linking", from)))
     }
 
     /// Whether `path` itself (no link followed) is a link.
